@@ -1,0 +1,175 @@
+"""What happened in one case, as it happened.
+
+An injector appends events and never changes one; everything else is computed from them. Credentials are
+redacted when an event is recorded, so that they are in no file at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_SECRET_FIELDS = re.compile(
+    r"authorization|proxy-authorization|cookie|set-cookie|x-auth-(?:token|key|user)|x-storage-token"
+    r"|x-subject-token|x-amz-security-token",
+    re.IGNORECASE,
+)
+_SECRET_QUERY = re.compile(
+    r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid|temp_url_sig|token"
+    r"|key|password|sig)=)[^&#\s]*"
+)
+REDACTED = "[redacted]"
+
+
+def redact_target(target: str) -> str:
+    """A request target with the values of signing and token parameters taken out."""
+    return _SECRET_QUERY.sub(rf"\1{REDACTED}", target)
+
+
+def redact_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Header fields with credentials taken out; `Location` is treated as a target."""
+    return [
+        (n, REDACTED if _SECRET_FIELDS.fullmatch(n) else redact_target(v) if n.lower() == "location" else v)
+        for n, v in fields
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`kind` is connection, request, response, fault, sent, unfired, window, client-left, upstream-failed or
+    note.
+
+    `at` counts seconds from the start of the case; `connection` and `exchange` count from 1 (0: none).
+    """
+
+    kind: str
+    at: float
+    connection: int
+    exchange: int
+    data: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "at": round(self.at, 6),
+            "connection": self.connection,
+            "exchange": self.exchange,
+            **self.data,
+        }
+
+
+@dataclass
+class Evidence:
+    """The append-only record of one case."""
+
+    events: list[Event] = field(default_factory=list)
+    limit: int = 20_000  # a driver in a retry storm must not fill the memory; what is left out is counted
+    dropped: int = 0
+
+    def add(self, kind: str, at: float, connection: int = 0, exchange: int = 0, **data: Any) -> None:
+        if len(self.events) < self.limit:
+            self.events.append(Event(kind, at, connection, exchange, data))
+        else:
+            self.dropped += 1
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [event.as_json() for event in self.events]
+
+
+@dataclass
+class Exchange:
+    """One request and what came of it, folded from its events.
+
+    `base` is the object offset of the first payload byte (None: no object bytes), `sent` the payload bytes
+    handed to the client's kernel, `end` why it ended: complete, cut, client-left, upstream-closed, held, open.
+    """
+
+    connection: int
+    number: int
+    method: str
+    target: str
+    operation: str
+    fields: list[tuple[str, str]]
+    status: int = 0
+    base: int | None = None
+    length: int | None = None
+    sent: int = 0
+    wire: int = 0
+    end: str = "open"
+    answered_by: str = "store"
+
+    @property
+    def range(self) -> str | None:
+        return self.field("range")
+
+    def field(self, name: str) -> str | None:
+        return next((v for n, v in self.fields if n.lower() == name), None)
+
+
+@dataclass(frozen=True)
+class Fired:
+    """A fault that fired: which rule, where, with how many payload bytes of the response delivered."""
+
+    rule: int
+    spec: str
+    exchange: int
+    wire: int
+    body: int
+    offset: int | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Evidence, folded: what checks and verdicts read."""
+
+    exchanges: Sequence[Exchange]
+    fired: Sequence[Fired]
+    unfired: Mapping[int, Sequence[str]]  # per rule that was in force and never fired: why, per request
+    trouble: Sequence[str]  # what went wrong on our side of the wire
+    connections: int
+
+    @property
+    def transfers(self) -> list[Exchange]:
+        """Exchanges that asked for object bytes."""
+        return [e for e in self.exchanges if e.operation == "get_object"]
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(e.sent for e in self.transfers if e.base is not None)
+
+
+def fold(evidence: Evidence) -> Facts:
+    """Compute the facts of a case; pure."""
+    exchanges: dict[int, Exchange] = {}
+    unfired: dict[int, list[str]] = {}
+    fired: list[Fired] = []
+    trouble: list[str] = []
+    connections = 0
+    for e in evidence.events:
+        d = e.data
+        if e.kind == "connection":
+            connections += 1
+        elif e.kind == "request":
+            exchanges[e.exchange] = Exchange(
+                e.connection, e.exchange, d["method"], d["target"], d["operation"], d["fields"]
+            )
+        elif e.kind == "response" and (x := exchanges.get(e.exchange)):
+            x.status, x.base, x.length = d["status"], d["base"], d["length"]
+            x.answered_by = d["by"]
+        elif e.kind == "sent" and (x := exchanges.get(e.exchange)):
+            x.sent, x.wire, x.end = d["body"], d["wire"], d["end"]
+            if x.end == "upstream-closed":
+                trouble.append(f"the store ended the response to request {x.number} early")
+        elif e.kind == "fault":
+            fired.append(Fired(d["rule"], d["spec"], e.exchange, d["wire"], d["body"], d["offset"]))
+        elif e.kind == "unfired":
+            unfired.setdefault(d["rule"], []).append(d["why"])
+        elif e.kind == "upstream-failed":
+            trouble.append(d["reason"])
+    if evidence.dropped:
+        trouble.append(f"{evidence.dropped} events beyond the first {evidence.limit} were not kept")
+    for one in fired:
+        unfired.pop(one.rule, None)
+    return Facts(list(exchanges.values()), fired, unfired, trouble, connections)

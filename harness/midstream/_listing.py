@@ -1,0 +1,97 @@
+"""What `midstream list` and `midstream doctor` show, as data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from midstream._catalog import bundled, properties
+from midstream._registry import Availability, members
+
+
+def _availability(member: Any) -> Availability:
+    """Members with requirements answer for themselves; the others are always there."""
+    found: Availability = member.available() if hasattr(member, "available") else Availability()
+    return found
+
+
+def _exercised(out: Path) -> set[str]:
+    """Scenarios that ran to a verdict about the driver in the newest results."""
+    try:
+        cases = json.loads((out / "results.json").read_text(encoding="utf-8"))["cases"]
+    except (OSError, ValueError, KeyError):
+        return set()
+    idle = {"not_applicable", "not_reached", "harness_error"}
+    return {case["scenario"] for case in cases if case["verdict"] not in idle}
+
+
+def rows(what: str, out: Path) -> list[dict[str, Any]]:
+    """The rows of a listing; `out` is where the newest results are."""
+    if what == "scenarios":
+        return [
+            {
+                "id": s.id,
+                "requirement": s.model.requirement,
+                "kind": s.model.kind,
+                "properties": s.model.properties,
+                "faults": s.model.faults,
+                "clauses": s.model.clauses,
+            }
+            for s in bundled()
+        ]
+    if what == "properties":
+        exercised = _exercised(out)
+        listed = []
+        for p in properties():
+            ids = [s.id for s in bundled() if p.id in s.model.properties]
+            listed.append(
+                {
+                    "id": p.id,
+                    "level": p.level,
+                    "text": p.text,
+                    "clause": p.clause,
+                    "scenarios": ids,
+                    "exercised": any(i in exercised for i in ids),
+                }
+            )
+        return listed
+    return [
+        {
+            "id": name,
+            "summary": member.summary,
+            "available": (a := _availability(member)).available,
+            "reason": a.reason,
+        }
+        for name, member in members(what)
+    ]
+
+
+def line(what: str, row: dict[str, Any]) -> str:
+    """One row for a reader."""
+    if what == "scenarios":
+        return f"{row['id']:<34} {row['kind']:<8} {' '.join(row['properties']):<14} {row['requirement']}"
+    if what == "properties":
+        mark = "x" if row["exercised"] else " "
+        return f"[{mark}] {row['id']:<4} {len(row['scenarios']):>3} scenarios  {row['level'].upper()} {row['text']}"
+    note = "" if row["available"] else f"  (not here: {row['reason']})"
+    return f"{row['id']:<16} {row['summary']}{note}"
+
+
+def doctor() -> list[dict[str, Any]]:
+    """What can be used here, per member of every family that depends on something."""
+    found = []
+    for family in ("stores", "injectors", "drivers"):
+        for name, member in members(family):
+            a = _availability(member)
+            found.append(
+                {
+                    "id": name,
+                    "family": family,
+                    "available": a.available,
+                    "version": a.version,
+                    "how": a.how if a.available else a.reason,
+                    "hint": a.hint,
+                }
+            )
+    return found

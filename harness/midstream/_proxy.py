@@ -1,0 +1,83 @@
+"""`midstream proxy`: the embedded injector before a server of the user's."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from midstream._errors import UsageError
+from midstream._evidence import Event
+from midstream._registry import load
+from midstream._schedule import Schedule
+from midstream.injectors import Plan, RunningInjector, Session
+
+
+def http_operation(method: str, target: str, headers: Mapping[str, str]) -> str:
+    """Operations of plain HTTP, where nothing is known of the store behind."""
+    return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+
+
+def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
+    """Address and port of the upstream.
+
+    Raises UsageError when it is no http URL, or not on this machine and not allowed by name.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 80
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or not port or parts.path not in ("", "/"):
+        raise UsageError(f"--upstream {url}: use http://HOST:PORT (TLS and paths are the client's business)")
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"--upstream {url}: {error.strerror}") from None
+    address = str(found[0][4][0])
+    if not ipaddress.ip_address(address).is_loopback and parts.hostname not in allowed:
+        raise UsageError(
+            f"--upstream {url}: {parts.hostname} is not on this machine; faults are only let loose on it with "
+            f"--allow-host {parts.hostname}"
+        )
+    return address, port
+
+
+def listen_port(text: str) -> int:
+    """The port to listen on; raises UsageError for anything but a loopback address."""
+    found = re.fullmatch(r"(?:127\.0\.0\.1|localhost)?:?(\d{1,5})", text)
+    if not found or int(found[1]) > 65535:
+        raise UsageError(f"--listen {text}: use 127.0.0.1:PORT; the proxy listens on this machine only")
+    return int(found[1])
+
+
+def describe(event: Event) -> str | None:
+    """The line to print for an event, if it is one worth a line."""
+    if event.kind != "fault":
+        return None
+    d = event.data
+    where = f"request {event.exchange}" if event.exchange else f"connection {event.connection}"
+    offset = "" if d["offset"] is None else f", object offset {d['offset']}"
+    return f"fired: {d['spec']} ({where}, {d['body']} body bytes sent{offset})"
+
+
+def open_proxy(
+    upstream: str, faults: Sequence[str], listen: str, allowed: Sequence[str], say: Callable[[str], None]
+) -> tuple[Session, RunningInjector]:
+    """Start listening; raises UsageError or SetupError before anything runs."""
+    schedule = Schedule.parse(faults)
+    address = resolve_upstream(upstream, allowed)
+    port = listen_port(listen)
+
+    def tell(event: Event) -> None:
+        if line := describe(event):
+            say(line)
+
+    injector: RunningInjector = load("injectors", "embedded").start()
+    try:
+        return injector.open(Plan(address, schedule, http_operation, None, port, tell)), injector
+    except BaseException:
+        injector.stop()
+        raise

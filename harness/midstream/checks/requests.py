@@ -1,0 +1,26 @@
+"""How many requests a recovery takes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from midstream._verdict import Finding, Seen, Verdict
+from midstream.checks import Check
+
+
+class Requests(Check):
+    """Retries are bounded: more object requests than the scenario allows are a storm (P29)."""
+
+    id: ClassVar[str] = "requests"
+    summary: ClassVar[str] = "object requests stay within what the scenario allows"
+    properties: ClassVar[tuple[str, ...]] = ("P29", "P30")
+
+    def check(self, seen: Seen) -> Finding | None:
+        made = len(seen.facts.transfers)
+        if made <= seen.expect.requests:
+            return None
+        text = f"{made} object requests, {seen.expect.requests} allowed"
+        return Finding(Verdict.RETRY_STORM, seen.expect.kind, text)
+
+
+MEMBER = Requests()

@@ -1,0 +1,196 @@
+"""The command line. Commands parse, call the layers below, print; they decide nothing.
+
+Exit status: 0 everything as expected, 1 a driver broke a MUST, 2 usage or set-up, 3 harness error, 130 on
+Ctrl-C. Libraries are imported where they are used: the start of a one-case run is measured.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from midstream._errors import MidstreamError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Cuts a store's connection at exactly the byte you name, and proves whether a driver put the object "
+    "back together.",
+)
+
+DEFAULT_STORES = ("origin", "moto", "swift", "swift-s3")
+OUT = Path("midstream-out")
+
+
+class ListKind(StrEnum):
+    scenarios = "scenarios"
+    drivers = "drivers"
+    stores = "stores"
+    injectors = "injectors"
+    faults = "faults"
+    checks = "checks"
+    reports = "reports"
+    properties = "properties"
+
+
+def version() -> str:
+    return importlib.metadata.version("midstream")
+
+
+def say(text: str = "") -> None:
+    """One line to standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def fail(error: MidstreamError) -> NoReturn:
+    sys.stderr.write(f"midstream: {error}\n")
+    raise SystemExit(error.exit_status)
+
+
+def run_cli() -> None:
+    """The entry point: every error on purpose becomes one line and its exit status."""
+    try:
+        app()
+    except MidstreamError as error:
+        fail(error)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def _main(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        say(f"midstream {version()}")
+        raise typer.Exit
+
+
+# Typer reads these from the signature; they are shared by the commands that run cases.
+Drivers = Annotated[
+    list[str] | None,
+    typer.Option("--driver", help="A driver's id, 'cmd:COMMAND with {url} and {dest}', or py:MODULE:FUNCTION."),
+]
+Stores = Annotated[list[str] | None, typer.Option("--store", help="A store's id (default: the embedded ones).")]
+Injectors = Annotated[list[str] | None, typer.Option("--injector", help="An injector's id.")]
+Seed = Annotated[int, typer.Option(help="Chooses sampled offsets and the objects' bytes; equal seeds, equal runs.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=64, help="Cases at a time (default: the cores).")]
+Out = Annotated[Path, typer.Option(help="Folder for results.json, junit.xml, index.html and cases/.")]
+
+
+@app.command()
+def run(
+    scenarios: Annotated[list[str] | None, typer.Argument(help="Scenario ids or globs (default: all).")] = None,
+    driver: Drivers = None,
+    store: Stores = None,
+    injector: Injectors = None,
+    seed: Seed = 0,
+    jobs: Jobs = os.cpu_count() or 2,
+    out: Out = OUT,
+    xfail: Annotated[Path | None, typer.Option(help="Known failures with reasons (TOML).")] = None,
+    scenario_dir: Annotated[
+        Path | None, typer.Option(help="Run the scenario files below this folder instead of the bundled ones.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines even on a terminal.")] = False,
+) -> None:
+    """Run scenarios against drivers and stores, and write the report."""
+    from midstream import _session
+
+    matrix = _session.matrix(
+        scenarios or [], driver or ["reknit"], store or list(DEFAULT_STORES), injector or ["embedded"], seed,
+        folder=scenario_dir,
+    )
+    status = _session.execute(
+        matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain
+    )
+    raise SystemExit(status)
+
+
+@app.command()
+def replay(
+    spec: Annotated[str, typer.Argument(help="SCENARIO or SCENARIO[name=value;...], as a case's replay line has it.")],
+    driver: Annotated[str, typer.Option(help="The driver.")] = "reknit",
+    store: Annotated[str, typer.Option(help="The store.")] = "origin",
+    injector: Annotated[str, typer.Option(help="The injector.")] = "embedded",
+    seed: Seed = 0,
+    out: Out = OUT / "replay",
+    scenario_dir: Annotated[Path | None, typer.Option(help="Where the scenario file is.")] = None,
+) -> None:
+    """Run exactly one case again and show what happened on the wire."""
+    from midstream import _session
+
+    matrix = _session.one_case(spec, driver, store, injector, seed, folder=scenario_dir)
+    raise SystemExit(_session.execute(matrix, out=out, jobs=1, xfail=None, version=version(), plain=True, wire=True))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[ListKind, typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array of objects.")] = False,
+    out: Out = OUT,
+) -> None:
+    """List scenarios, properties, or the members of a family."""
+    from midstream import _listing
+
+    rows = _listing.rows(what.value, out)
+    if as_json:
+        say(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        say(_listing.line(what.value, row))
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of objects.")] = False) -> None:
+    """Say what can be used here, in which version, and what to do about the rest."""
+    from midstream import _listing
+
+    rows = _listing.doctor()
+    if as_json:
+        say(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        mark = "ok     " if row["available"] else "missing"
+        tail = " ".join(part for part in (row["version"], row["how"]) if part) if row["available"] else row["hint"]
+        say(f"{mark} {row['family']:<10} {row['id']:<14} {tail}")
+
+
+@app.command()
+def proxy(
+    upstream: Annotated[str, typer.Option(help="http://HOST:PORT of the server behind the proxy.")],
+    fault: Annotated[list[str] | None, typer.Option(help="A fault line; may be given several times.")] = None,
+    listen: Annotated[str, typer.Option(help="127.0.0.1:PORT to listen on (0: a free port).")] = "127.0.0.1:0",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A host name outside this machine that may be the upstream.")
+    ] = None,
+) -> None:
+    """Stand before a server and let faults fire: a plain faulty proxy for a browser or curl."""
+    from midstream import _proxy
+
+    session, injector = _proxy.open_proxy(upstream, fault or [], listen, allow_host or [], say)
+    say(session.url)
+    done: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: done.append(n))
+    while not done:
+        signal.pause()
+    session.close()
+    injector.stop()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a scenario file."""
+    from midstream._scenario import json_schema
+
+    say(json.dumps(json_schema(), indent=2))

@@ -1,0 +1,71 @@
+"""Drivers: clients under test, one file each.
+
+A Python driver is a `PythonDriver` whose `download` runs in a worker process that can be killed; a command
+line is a `CommandDriver` that says which command to run. Both get a `Job` and have one way to succeed: the
+whole object at `job.dest`, and no error.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from midstream._registry import Availability
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a driver is to fetch, and where to.
+
+    `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is http,
+    s3 or swift; `env` holds endpoint and credentials under the names usual clients read. `idle_timeout` is
+    how many seconds of silence a driver with such a setting should bear.
+    """
+
+    dest: Path
+    kind: str
+    url: str
+    native: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    idle_timeout: float = 2.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "dest": str(self.dest)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Job:
+        return cls(**{**raw, "dest": Path(raw["dest"])})
+
+
+class Driver(ABC):
+    """What all drivers have in common."""
+
+    id: str
+    summary: str
+    kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
+
+    def available(self) -> Availability:
+        return Availability(version=self.version())
+
+    def version(self) -> str:
+        """The version of the client under test, "" when it has none."""
+        return ""
+
+
+class PythonDriver(Driver):
+    """A driver in Python. The instance is made anew in each worker process."""
+
+    @abstractmethod
+    def download(self, job: Job) -> None:
+        """Fetch the object to `job.dest`; raise any exception for a failure."""
+
+
+class CommandDriver(Driver):
+    """A driver that is a command line."""
+
+    @abstractmethod
+    def command(self, job: Job) -> list[str]:
+        """The argument vector; exit status 0 means success, any other a clean failure."""

@@ -1,0 +1,26 @@
+"""reknit, the reference client that comes with midstream."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from midstream.drivers import Job, PythonDriver
+
+
+class Reknit(PythonDriver):
+    id: str = "reknit"
+    summary: str = "the reference client of this distribution, over the store's own protocol"
+
+    def version(self) -> str:
+        return importlib.metadata.version("midstream")
+
+    def download(self, job: Job) -> None:
+        import reknit
+
+        options = reknit.Options(
+            idle_timeout=job.idle_timeout, connect_timeout=5.0, backoff_base=0.005, backoff_cap=0.2
+        )
+        reknit.download(job.native, job.dest, options=options)
+
+
+MEMBER = Reknit()

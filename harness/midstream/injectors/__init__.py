@@ -1,0 +1,79 @@
+"""Injectors: what stands on the wire and carries faults out, one file each.
+
+An injector declares the verbs it carries; a fault that asks for another is `not_applicable` there. A
+`Session` is the injector's side of one case: an address for the driver, the schedule, the evidence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from midstream._evidence import Evidence, Event
+from midstream._registry import Availability
+from midstream._schedule import Schedule
+from midstream._verbs import Verb
+
+Operation = Callable[[str, str, Mapping[str, str]], str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a session needs to know: where the store is, what is to go wrong, how requests are read.
+
+    `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one.
+    """
+
+    upstream: tuple[str, int]
+    schedule: Schedule
+    operation: Operation
+    object_size: int | None = None
+    listen_port: int = 0
+    on_event: Callable[[Event], None] | None = None
+
+
+class Session(ABC):
+    """One case on the wire. `url` is what a driver is given."""
+
+    url: str
+
+    @abstractmethod
+    def close(self) -> Evidence:
+        """End every connection, free the port, give the evidence. May be called twice."""
+
+
+class RunningInjector(ABC):
+    """A started injector; `open` and `stop` may be called from any thread."""
+
+    @abstractmethod
+    def open(self, plan: Plan) -> Session:
+        """Listen for one case, armed before the first connection. Raises SetupError (port in use)."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all sessions."""
+
+
+class Injector(ABC):
+    """A kind of injector."""
+
+    id: ClassVar[str]
+    summary: ClassVar[str]
+    verbs: ClassVar[frozenset[type]]
+
+    @abstractmethod
+    def available(self) -> Availability: ...
+
+    @abstractmethod
+    def start(self) -> RunningInjector: ...
+
+    def carries(self, schedule: Schedule) -> str | None:
+        """None when every verb of the schedule can be carried out, else why not."""
+        wanted: set[type] = {type(v) for rule in schedule.rules for v in rule.fault.verbs()}
+        missing = sorted(t.__name__.lower() for t in wanted - self.verbs)
+        return f"{self.id} cannot {', '.join(missing)}" if missing else None
+
+
+__all__ = ["Injector", "Operation", "Plan", "RunningInjector", "Session", "Verb"]

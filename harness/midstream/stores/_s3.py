@@ -1,0 +1,190 @@
+"""What every S3 store of ours has in common: out of band by boto3, in band by presigned URLs."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, unquote
+
+from midstream._content import Content
+from midstream._errors import HarnessError, StoreDied, UsageError
+from midstream._processes import ServerProcess
+from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Traits
+from midstream.stores._bodies import body
+
+REGION = "us-east-1"
+EXPIRES = 86_400  # seconds a presigned URL holds: longer than any case
+_T = TypeVar("_T")
+
+# Query keys that make a request one for something other than the object or the listing.
+_SUBRESOURCES = frozenset(
+    """
+    accelerate acl analytics attributes cors delete encryption intelligent-tiering inventory legal-hold
+    lifecycle location logging metrics notification object-lock ownershipControls policy policyStatus
+    publicAccessBlock replication requestPayment restore retention select session tagging torrent uploadId
+    uploads versioning versions website
+    """.split()  # noqa: SIM905 - as a list it would be a page long
+)
+
+
+def operation(method: str, target: str) -> str:
+    """The store operation of a path-style S3 request."""
+    path, _, query = target.partition("?")
+    _, _, key = path.lstrip("/").partition("/")
+    bucket = path.lstrip("/").partition("/")[0]
+    keys = {unquote(name) for name, _ in parse_qsl(query, keep_blank_values=True)}
+    if not bucket or keys & _SUBRESOURCES:
+        return "other"
+    if key:
+        return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+    return "list_objects" if method == "GET" else "other"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """An access key and its secret."""
+
+    access: str
+    secret: str
+
+
+class RunningS3(RunningStore):
+    """An S3 store in a server process of ours, which it takes over together with its folder."""
+
+    def __init__(self, name: str, server: ServerProcess, folder: Path, keys: Keys, version: str) -> None:
+        self.id = name
+        self.port = server.ready["port"]
+        self.pid = server.pid
+        self.version = version
+        self._server = server
+        self._folder = folder
+        self._keys = keys
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def client(self) -> Any:
+        """A boto3 client of the store itself; made when first needed: that takes a quarter of a second."""
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(f"http://127.0.0.1:{self.port}", self._keys)
+            return self._client
+
+    def call(self, what: Callable[[Any], _T]) -> _T:
+        """Do something with the client; errors that are not the store's answer become StoreDied."""
+        from botocore import exceptions
+
+        try:
+            return what(self.client())
+        except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
+            raise StoreDied(f"{self.id}: does not answer on port {self.port}: {error}") from error
+        except exceptions.ClientError as error:
+            raise HarnessError(f"{self.id}: {error}") from error
+
+    def create_bucket(self) -> None:
+        self.call(lambda s3: s3.create_bucket(Bucket=CONTAINER))
+
+    def put(self, key: str, content: Content, traits: Traits) -> None:
+        if traits != Traits():
+            raise UsageError(f"{self.id} presents objects in its own way only")
+        self.call(lambda s3: s3.put_object(Bucket=CONTAINER, Key=key, Body=body(content)))
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        def head(s3: Any) -> ObjectInfo | None:
+            try:
+                found = s3.head_object(Bucket=CONTAINER, Key=key)
+            except s3.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+            return ObjectInfo(found["ContentLength"], found.get("ETag"))
+
+        return self.call(head)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        info = self.stat(key)
+        if info is None:
+            raise UsageError(f"{self.id}: no object is called {key!r}")
+        end = info.size if length is None else min(info.size, start + length)
+        if start >= end:
+            return b""
+
+        def get(s3: Any) -> bytes:
+            found = s3.get_object(Bucket=CONTAINER, Key=key, Range=f"bytes={start}-{end - 1}")
+            data: bytes = found["Body"].read()
+            return data
+
+        return self.call(get)
+
+    def delete(self, key: str) -> None:
+        self.call(lambda s3: s3.delete_object(Bucket=CONTAINER, Key=key))
+
+    def keys(self) -> list[str]:
+        def listing(s3: Any) -> list[str]:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=CONTAINER)
+            return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
+
+        return self.call(listing)
+
+    def access(self, key: str, base_url: str) -> Access:
+        base = base_url.rstrip("/")
+        env = {
+            "AWS_ACCESS_KEY_ID": self._keys.access,
+            "AWS_SECRET_ACCESS_KEY": self._keys.secret,
+            "AWS_ENDPOINT_URL": base,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+        return Access(
+            "s3", presign(f"{base}/{CONTAINER}/{quote(key)}", self._keys), f"s3://{CONTAINER}/{key}", env
+        )
+
+    def alive(self) -> bool:
+        return self._server.alive()
+
+    def stop(self) -> None:
+        self._server.stop()
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def presign(url: str, keys: Keys) -> str:
+    """A GET URL signed for the host in it (signature version 4), by botocore."""
+    from botocore.auth import S3SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    request = AWSRequest(method="GET", url=url)
+    S3SigV4QueryAuth(Credentials(keys.access, keys.secret), "s3", REGION, EXPIRES).add_auth(request)
+    return str(request.url)
+
+
+def make_client(endpoint: str, keys: Keys) -> Any:
+    """A boto3 client that heeds no proxy, profile or checksum setting of the user's environment."""
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
+    core = botocore.session.Session()
+    for name, nowhere in (("profile", None), ("config_file", "/dev/null"), ("credentials_file", "/dev/null")):
+        core.session_var_map[name] = (None, None, nowhere, None)
+    session = boto3.session.Session(
+        aws_access_key_id=keys.access,
+        aws_secret_access_key=keys.secret,
+        region_name=REGION,
+        botocore_session=core,
+    )
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        proxies={},
+        retries={"total_max_attempts": 1},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"},
+    )
+    return session.client("s3", endpoint_url=endpoint, config=config)

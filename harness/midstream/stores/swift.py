@@ -1,0 +1,117 @@
+"""OpenStack Swift, the real one, in one process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qsl, quote
+
+from midstream._content import Content
+from midstream._errors import UsageError
+from midstream._processes import ServerProcess
+from midstream._registry import Availability
+from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Store, Traits
+from midstream.stores._swift import ACCOUNT, KEY, USER, Api, available, start_server
+
+
+class RunningSwift(RunningStore):
+    """Swift by its own API; anybody may read the container, so that a plain GET needs no token."""
+
+    id = "swift"
+
+    def __init__(self, server: ServerProcess, folder: Path, version: str) -> None:
+        self.port = server.ready["port"]
+        self.pid = server.pid
+        self.version = version
+        self._server = server
+        self._folder = folder
+        self._api = Api(self.id, self.port)
+        self._api.create_container()
+
+    def put(self, key: str, content: Content, traits: Traits) -> None:
+        if traits != Traits():
+            raise UsageError(f"{self.id} presents objects in its own way only")
+        self._api.request("PUT", _path(key), content=content)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        found = self._api.request("HEAD", _path(key), missing=True)
+        if found.status_code == 404:
+            return None
+        return ObjectInfo(int(found.headers["Content-Length"]), found.headers.get("ETag"))
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        info = self.stat(key)
+        if info is None:
+            raise UsageError(f"{self.id}: no object is called {key!r}")
+        end = info.size if length is None else min(info.size, start + length)
+        if start >= end:
+            return b""
+        return self._api.request("GET", _path(key), {"Range": f"bytes={start}-{end - 1}"}).content
+
+    def delete(self, key: str) -> None:
+        self._api.request("DELETE", _path(key), missing=True)
+
+    def keys(self) -> list[str]:
+        found: list[str] = []
+        while True:
+            marker = quote(found[-1], safe="") if found else ""
+            page = self._api.request("GET", f"{CONTAINER}?format=json&marker={marker}").json()
+            if not page:
+                return sorted(found)
+            found += [entry["name"] for entry in page]
+
+    def access(self, key: str, base_url: str) -> Access:
+        base = base_url.rstrip("/")
+        env = {"ST_AUTH": f"{base}/auth/v1.0", "ST_USER": USER, "ST_KEY": KEY}
+        url = f"{base}/v1/AUTH_{ACCOUNT}/{_path(key)}"
+        return Access("swift", url, f"swift://{CONTAINER}/{key}", env)
+
+    def alive(self) -> bool:
+        return self._server.alive()
+
+    def stop(self) -> None:
+        self._server.stop()
+        self._api.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _path(key: str) -> str:
+    return f"{CONTAINER}/{quote(key)}"
+
+
+class Swift(Store):
+    """Swift by its own API."""
+
+    id: ClassVar[str] = "swift"
+    summary: ClassVar[str] = "OpenStack Swift in one process, v1 authentication"
+    kind: ClassVar[str] = "swift"
+
+    def available(self) -> Availability:
+        return available()
+
+    def start(self, folder: Path) -> RunningSwift:
+        server, own, version = start_server(self.id, folder)
+        try:
+            return RunningSwift(server, own, version)
+        except BaseException:
+            server.stop()
+            shutil.rmtree(own, ignore_errors=True)
+            raise
+
+    def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:
+        path, _, query = target.partition("?")
+        parts = path.lstrip("/").split("/", 3)
+        if parts[0] == "auth":
+            return "authenticate" if method == "GET" and parts[1:] in (["v1.0"], ["v1"]) else "other"
+        if parts[0] != "v1" or len(parts) < 3 or not parts[2]:
+            return "other"
+        if len(parts) == 3 or not parts[3]:
+            return "list_objects" if method == "GET" else "other"
+        if ("multipart-manifest", "get") in parse_qsl(query):
+            return "other"  # the manifest itself, not the object it makes
+        return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+
+
+MEMBER = Swift()

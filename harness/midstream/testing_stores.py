@@ -1,0 +1,499 @@
+"""The contract every store keeps, as tests to run over a store of your own.
+
+    from midstream.testing_stores import StoreContract
+
+    class TestMyStore(StoreContract):
+        store = "my-store"  # a member of the stores family
+
+Tests are skipped, with the reason, where the store cannot run. What a store is known to do otherwise than the
+RFC says goes into `deviations`: facet and a sentence with its source. Each is tested to be true still.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from midstream._content import Content
+from midstream._errors import StoreDied, UsageError
+from midstream._registry import load
+from midstream._schedule import OPERATIONS
+from midstream.stores import CONTAINER, RunningStore, Store, Traits
+
+WAIT = 20.0  # seconds until something that has to happen counts as not happening
+SIZES = (0, 1, 12_345, 65_536, 5 * 2**20 + 1)
+
+DEVIATIONS: Mapping[str, Mapping[str, str]] = {
+    "moto": {
+        "if-range": "moto 5.2 reads Range without If-Range: a 206 for any value (measured)",
+        "range-unit": "moto 5.2 takes any unit for bytes: lines=0-5 gives bytes 0-5 (measured)",
+        "signature": "moto 5.2 checks no signature unless INITIAL_NO_AUTH_ACTION_COUNT is set (its docs)",
+    },
+    "swift": {
+        "if-range": "swift.common.swob evaluates Range, never If-Range: a 206 for any value (measured)"
+    },
+    "swift-s3": {
+        "if-range": "swift.common.swob evaluates Range, never If-Range: a 206 for any value (measured)"
+    },
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+def fetch(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Reply:
+    """One request on a connection of its own, without any client's cleverness."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=WAIT)
+    try:
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request(method, target, headers=dict(headers or {}))
+        response = connection.getresponse()
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(response.status, fields, response.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def relay(port: int) -> Iterator[str]:
+    """The base URL of another port of loopback, from which every byte goes to `port` and back."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_sockets: list[socket.socket] = [listener]
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                return
+            open_sockets.extend((client, server))
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=copy, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        for each in open_sockets:
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+
+
+def ended(pidfd: int) -> bool:
+    """Whether a process ends within `WAIT`."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(WAIT * 1000))
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens at a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+_HARNESS = """
+import sys, pathlib
+from midstream._registry import load
+running = load("stores", sys.argv[1]).start(pathlib.Path(sys.argv[2]))
+print(running.pid, running.port, flush=True)
+sys.stdin.read()
+"""
+_numbers = itertools.count()
+
+
+class StoreContract:
+    """Subclass it, name the `store`, and pytest collects the tests."""
+
+    store: ClassVar[str]
+
+    @property
+    def deviations(self) -> Mapping[str, str]:
+        """Facet → sentence; facets are `if-range`, `range-unit` and `signature`."""
+        return DEVIATIONS.get(self.store, {})
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def member(request: pytest.FixtureRequest) -> Store:
+        member: Store = load("stores", request.cls.store)
+        can = member.available()
+        if not can.available:
+            pytest.skip(f"{member.id}: {can.reason}; {can.hint}")
+        return member
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def running(member: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStore]:
+        running = member.start(tmp_path_factory.mktemp(member.id))
+        yield running
+        running.stop()
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def base(running: RunningStore) -> Iterator[str]:
+        with relay(running.port) as url:
+            yield url
+
+    @pytest.fixture
+    def key(self) -> str:
+        return f"case {next(_numbers)}/ö+&=.bin"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_roundtrip(self, running: RunningStore, key: str, size: int) -> None:
+        """What is put can be seen, read in whole and in part, listed and deleted."""
+        content = Content(size, seed=size)
+        running.put(key, content, Traits())
+        info = running.stat(key)
+        assert info is not None
+        assert info.size == size
+        assert running.read(key) == content.whole()
+        for start, length in ((0, 1), (size // 2, 100), (size - 1, 100), (size, 5), (size + 5, 5)):
+            assert running.read(key, max(0, start), length) == content.read(max(0, start), length)
+        listed = running.keys()
+        assert key in listed
+        running.delete(key)
+        listed = running.keys()
+        assert key not in listed
+        assert running.stat(key) is None
+
+    def test_large_object(self, running: RunningStore, base: str, key: str) -> None:
+        """An object of 64 MiB arrives by its address, every byte in its place."""
+        content = Content(64 * 2**20, seed=64)
+        running.put(key, content, Traits())
+        reply = fetch(running.access(key, base).url)
+        running.delete(key)
+        assert reply.status == 200
+        assert reply.body == content.whole()
+
+    def test_missing_object(self, running: RunningStore, base: str, key: str) -> None:
+        """What does not exist is None out of band, 404 in band, and can be deleted and not be read."""
+        assert running.stat(key) is None
+        running.delete(key)
+        with pytest.raises(UsageError):
+            running.read(key)
+        assert fetch(running.access(key, base).url).status in (403, 404)
+
+    def test_keys_are_sorted(self, running: RunningStore, key: str) -> None:
+        """All names are listed, in order."""
+        mine = [f"{key}/{n}" for n in (3, 1, 2)]
+        for name in mine:
+            running.put(name, Content(1), Traits())
+        found = running.keys()
+        assert found == sorted(found)
+        assert set(mine) <= set(found)
+
+    @pytest.mark.parametrize("size", [0, 1, 65_536])
+    def test_address_points_at_injector(self, running: RunningStore, base: str, key: str, size: int) -> None:
+        """A plain GET of the address works on the injector's port and is signed for the injector's host."""
+        content = Content(size, seed=3)
+        running.put(key, content, Traits())
+        access = running.access(key, base)
+        assert access.kind == load("stores", self.store).kind
+        assert access.url.startswith(f"{base}/")
+        for value in access.env.values():
+            assert str(running.port) not in value
+        reply = fetch(access.url)
+        assert (reply.status, reply.body) == (200, content.whole())
+        assert reply.headers["content-length"] == str(size)
+
+    def test_credentials_work_at_injector(self, running: RunningStore, base: str, key: str) -> None:
+        """The store's own client gets the object with `native` and `env`, all of it through the injector."""
+        content = Content(12_345, seed=4)
+        running.put(key, content, Traits())
+        access = running.access(key, base)
+        if access.kind == "swift":
+            env = access.env
+            reply = fetch(env["ST_AUTH"], {"X-Auth-User": env["ST_USER"], "X-Auth-Key": env["ST_KEY"]})
+            assert reply.headers["x-storage-url"].startswith(f"{base}/")
+            token = {"X-Auth-Token": reply.headers["x-auth-token"]}
+            assert fetch(access.url, token).body == content.whole()
+            listing = fetch(f"{reply.headers['x-storage-url']}/{CONTAINER}?format=json", token)
+            assert listing.status == 200
+        elif access.kind == "s3":
+            assert access.native == f"s3://{CONTAINER}/{key}"
+            client = _boto3_client(access.env)
+            assert client.get_object(Bucket=CONTAINER, Key=key)["Body"].read() == content.whole()
+        else:
+            assert access.native == access.url
+
+    def test_wrong_signature(self, running: RunningStore, base: str, key: str) -> None:
+        """A presigned URL that somebody has changed is refused."""
+        running.put(key, Content(10), Traits())
+        url = running.access(key, base).url
+        if "X-Amz-Signature=" not in url:
+            pytest.skip("addresses carry no signature")
+        head, _, signature = url.rpartition("X-Amz-Signature=")
+        changed = ("1" if signature[0] == "0" else "0") + signature[1:]
+        status = fetch(f"{head}X-Amz-Signature={changed}").status
+        assert status == (200 if "signature" in self.deviations else 403)
+
+    @pytest.mark.parametrize(
+        ("field", "first", "last"),
+        [
+            ("bytes=0-0", 0, 0),
+            ("bytes=100-199", 100, 199),
+            ("bytes=12000-", 12_000, 12_344),
+            ("bytes=-45", 12_300, 12_344),
+            ("bytes=-99999", 0, 12_344),
+            ("bytes=12000-99999", 12_000, 12_344),
+            ("bytes=12344-", 12_344, 12_344),
+        ],
+    )
+    def test_range(
+        self, running: RunningStore, base: str, key: str, field: str, first: int, last: int
+    ) -> None:
+        """A range gives 206, its Content-Range and exactly its bytes (RFC 9110 14.2)."""
+        content = Content(12_345, seed=5)
+        running.put(key, content, Traits())
+        reply = fetch(running.access(key, base).url, {"Range": field})
+        assert reply.status == 206
+        assert reply.headers["content-range"] == f"bytes {first}-{last}/12345"
+        assert reply.body == content.read(first, last - first + 1)
+
+    @pytest.mark.parametrize("field", ["bytes=12345-", "bytes=12345-20000", "bytes=-0"])
+    def test_unsatisfiable_range(self, running: RunningStore, base: str, key: str, field: str) -> None:
+        """A range that starts behind the end gives 416 (RFC 9110 15.5.17)."""
+        running.put(key, Content(12_345), Traits())
+        reply = fetch(running.access(key, base).url, {"Range": field})
+        assert reply.status == 416
+        if "content-range" in reply.headers:  # a SHOULD
+            assert reply.headers["content-range"] == "bytes */12345"
+
+    @pytest.mark.parametrize("field", ["bytes=9-5", "bytes=a-b", "lines=0-5"])
+    def test_malformed_range(self, running: RunningStore, base: str, key: str, field: str) -> None:
+        """A Range that does not read is ignored (RFC 9110 14.2)."""
+        running.put(key, Content(100), Traits())
+        reply = fetch(running.access(key, base).url, {"Range": field})
+        honoured = field.startswith("lines") and "range-unit" in self.deviations
+        assert reply.status == (206 if honoured else 200)
+        assert reply.body == Content(100).read(0, 6 if honoured else 100)
+
+    def test_if_match(self, running: RunningStore, base: str, key: str) -> None:
+        """If-Match lets the right ETag pass, also with a Range, and stops a wrong one with 412."""
+        running.put(key, Content(100), Traits())
+        info = running.stat(key)
+        assert info
+        assert info.etag
+        url = running.access(key, base).url
+        quoted = info.etag if info.etag.startswith('"') else f'"{info.etag}"'
+        assert fetch(url, {"If-Match": quoted}).status == 200
+        assert fetch(url, {"If-Match": quoted, "Range": "bytes=50-"}).body == Content(100).read(50, 50)
+        for extra in ({}, {"Range": "bytes=50-"}):
+            reply = fetch(url, {"If-Match": '"0123456789abcdef0123456789abcdef"', **extra})
+            assert reply.status == 412
+        assert fetch(url, {"If-None-Match": quoted}).status == 304
+
+    def test_if_range(self, running: RunningStore, base: str, key: str) -> None:
+        """If-Range with another ETag gives the whole object (RFC 9110 13.1.5), unless known not to."""
+        running.put(key, Content(100), Traits())
+        url = running.access(key, base).url
+        etag = fetch(url).headers["etag"]
+        assert fetch(url, {"If-Range": etag, "Range": "bytes=50-"}).status == 206
+        reply = fetch(url, {"If-Range": '"another"', "Range": "bytes=50-"})
+        assert reply.status == (206 if "if-range" in self.deviations else 200)
+
+    def test_replaced_object(self, running: RunningStore, base: str, key: str) -> None:
+        """Another generation has another ETag and its own bytes; If-Match on the old ETag says so."""
+        url = running.access(key, base).url
+        seen: list[str] = []
+        for generation in (1, 2, 3):
+            content = Content(1000, seed=6, generation=generation)
+            running.put(key, content, Traits())
+            reply = fetch(url)
+            assert reply.body == content.whole()
+            seen.append(reply.headers["etag"])
+        assert len(set(seen)) == 3
+        assert fetch(url, {"If-Match": seen[0], "Range": "bytes=10-"}).status == 412
+
+    def test_traits(self, member: Store, running: RunningStore, key: str) -> None:
+        """Default traits are supported; what is not supported is refused, not presented otherwise."""
+        assert member.supports(Traits()) is None
+        for traits in (Traits(validator="none"), Traits(framing="chunked"), Traits(ranges=False)):
+            if member.supports(traits) is None:
+                running.put(key, Content(10), traits)
+            else:
+                with pytest.raises(UsageError):
+                    running.put(key, Content(10), traits)
+
+    def test_operation(self, member: Store, running: RunningStore, base: str) -> None:
+        """Requests are told by the operation they are."""
+        parts = urlsplit(running.access("a/b c", base).url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        assert member.operation("GET", target, {}) == "get_object"
+        assert member.operation("HEAD", target, {}) == "head_object"
+        for method in ("PUT", "POST", "DELETE", "OPTIONS", "COPY"):
+            found = member.operation(method, target, {})
+            assert found in OPERATIONS
+            assert found not in ("get_object", "head_object", "list_objects")
+        others = {"http": {}, "s3": _S3_OPERATIONS, "swift": _SWIFT_OPERATIONS}[member.kind]
+        assert {t: member.operation("GET", t, {}) for t in others} == others
+
+    def test_two_threads(self, running: RunningStore, key: str) -> None:
+        """Two cases may use a store at once."""
+        wrong: list[object] = []
+
+        def work(seed: int) -> None:
+            try:
+                for n in range(5):
+                    content = Content(2000 + n, seed)
+                    running.put(f"{key}/{seed}", content, Traits())
+                    if running.read(f"{key}/{seed}") != content.whole():
+                        wrong.append((seed, n))
+            except Exception as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        assert not wrong
+
+    def test_stop(self, member: Store, tmp_path: Path) -> None:
+        """A store that is stopped leaves no process, no port and no file, and can be stopped again."""
+        running = member.start(tmp_path)
+        running.put("key", Content(70_000), Traits())
+        assert running.alive()
+        running.stop()
+        running.stop()
+        assert not running.alive()
+        assert refuses(running.port)
+        assert not list(tmp_path.iterdir())
+        if running.pid:
+            with pytest.raises(ProcessLookupError):
+                os.killpg(running.pid, 0)
+
+    def test_interrupt_is_left_to_the_harness(self, member: Store, running: RunningStore, key: str) -> None:
+        """Ctrl-C does not end the server under a driver that still uses it."""
+        if not running.pid:
+            pytest.skip("no process of ours")
+        os.killpg(running.pid, signal.SIGINT)
+        running.put(key, Content(10), Traits())
+        assert running.alive()
+
+    def test_server_killed(self, member: Store, tmp_path: Path) -> None:
+        """A server that dies is told from an object that is not there."""
+        running = member.start(tmp_path)
+        try:
+            if not running.pid:
+                pytest.skip("no process of ours")
+            running.put("key", Content(10), Traits())
+            pidfd = os.pidfd_open(running.pid)
+            os.kill(running.pid, signal.SIGKILL)
+            assert ended(pidfd)
+            os.close(pidfd)
+            assert not running.alive()
+            for ask in (
+                lambda: running.stat("key"),
+                lambda: running.read("key"),
+                lambda: running.keys(),
+                lambda: running.delete("key"),
+                lambda: running.put("key", Content(10), Traits()),
+            ):
+                with pytest.raises(StoreDied, match=self.store):
+                    ask()
+        finally:
+            running.stop()
+        assert not list(tmp_path.iterdir())
+
+    def test_harness_killed(self, member: Store, tmp_path: Path) -> None:
+        """A harness that is killed takes the server and its data with it."""
+        harness = subprocess.Popen(
+            [sys.executable, "-P", "-c", _HARNESS, self.store, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with harness:
+            assert harness.stdout
+            pid, port = map(int, harness.stdout.readline().split())
+            try:
+                if not pid:
+                    pytest.skip("no process of ours")
+                pidfd = os.pidfd_open(pid)
+            finally:
+                harness.kill()
+            assert ended(pidfd)
+            os.close(pidfd)
+        assert refuses(port)
+        assert not list(tmp_path.iterdir())
+
+    def test_starting_thread_may_end(self, member: Store, tmp_path: Path) -> None:
+        """A store belongs to the process that started it, not to the thread."""
+        started: list[RunningStore] = []
+        thread = threading.Thread(target=lambda: started.append(member.start(tmp_path)))
+        thread.start()
+        thread.join(WAIT)
+        (running,) = started
+        try:
+            running.put("key", Content(10), Traits())
+            assert running.alive()
+        finally:
+            running.stop()
+
+
+_S3_OPERATIONS = {
+    f"/{CONTAINER}/key": "get_object",
+    f"/{CONTAINER}/a/b/c?versionId=1": "get_object",
+    f"/{CONTAINER}/key?partNumber=2": "get_object",
+    f"/{CONTAINER}/key?x-id=GetObject&response-content-type=a": "get_object",
+    f"/{CONTAINER}": "list_objects",
+    f"/{CONTAINER}/?list-type=2&prefix=a": "list_objects",
+    f"/{CONTAINER}?marker=acl": "list_objects",
+    f"/{CONTAINER}?uploads": "other",
+    f"/{CONTAINER}?location": "other",
+    f"/{CONTAINER}/key?acl": "other",
+    f"/{CONTAINER}/key?uploadId=1": "other",
+    "/": "other",
+}
+_SWIFT_OPERATIONS = {
+    f"/v1/AUTH_a/{CONTAINER}/key": "get_object",
+    f"/v1/AUTH_a/{CONTAINER}/a/b/c?format=json": "get_object",
+    f"/v1/AUTH_a/{CONTAINER}/key?multipart-manifest=get": "other",
+    f"/v1/AUTH_a/{CONTAINER}": "list_objects",
+    f"/v1/AUTH_a/{CONTAINER}/?format=json&marker=x": "list_objects",
+    "/v1/AUTH_a": "other",
+    "/v1/AUTH_a/": "other",
+    "/info": "other",
+    "/auth/v1.0": "authenticate",
+}
+
+
+def _boto3_client(env: Mapping[str, str]) -> Any:
+    from midstream.stores._s3 import Keys, make_client
+
+    return make_client(env["AWS_ENDPOINT_URL"], Keys(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]))

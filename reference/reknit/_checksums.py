@@ -1,0 +1,117 @@
+"""Digests a store offers for the whole object, and the running hashes to compare them with."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import importlib.util
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_REPR_DIGEST = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]*):")
+_RFC9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
+_AMZ = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
+_SIZES = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
+# Strongest first: one digest is enough, and each one more costs a pass over the data.
+_PREFERENCE = tuple(_SIZES)
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """`algorithm` and lower-case hexadecimal `value` of the whole object; `source` is where it was read."""
+
+    algorithm: str
+    value: str
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read "sha256:…" as a caller writes it. Raises ValueError when it is not a digest we can compute."""
+        algorithm, _, value = text.partition(":")
+        digest = cls(algorithm.lower().replace("-", ""), value.strip().lower(), "expected by the caller")
+        size = _SIZES.get(digest.algorithm)
+        if size is None or not re.fullmatch(f"[0-9a-f]{{{size * 2}}}", digest.value):
+            raise ValueError(f"not a digest: {text!r} (write it like sha256:<64 hex digits>)")
+        if not available(digest.algorithm):
+            raise ValueError(f"{digest.algorithm} needs the awscrt package")
+        return digest
+
+
+def offered(headers: Mapping[str, str], *, etag_is_md5: bool) -> tuple[Digest, ...]:
+    """The digests of the whole object in the head of a 200 answer to a GET without Range.
+
+    Content-Digest and Content-MD5 cover the content of the message (RFC 9530 §2, RFC 1864), which is the
+    whole representation there and nowhere else. S3's composite checksums, ending in -N or marked COMPOSITE,
+    are digests of digests and left out. An ETag counts only where the store says it is an MD5.
+    """
+    found: list[Digest | None] = []
+    for field in ("repr-digest", "content-digest"):
+        for name, value in _REPR_DIGEST.findall(headers.get(field, "")):
+            if name in _RFC9530:
+                found.append(_from_base64(_RFC9530[name], value, field))
+    if headers.get("x-amz-checksum-type", "").upper() != "COMPOSITE":
+        for name in _AMZ:
+            field = f"x-amz-checksum-{name}"
+            found.append(_from_base64(name, headers.get(field, ""), field))
+    found.append(_from_base64("md5", headers.get("content-md5", ""), "content-md5"))
+    etag = headers.get("etag", "").strip().strip('"').lower()
+    if etag_is_md5 and re.fullmatch("[0-9a-f]{32}", etag):
+        found.append(Digest("md5", etag, "etag"))
+    return tuple(digest for digest in found if digest is not None)
+
+
+def wanted(offers: Iterable[Digest], *, verify: bool, expect: Digest | None) -> tuple[Digest, ...]:
+    """The digests to verify: the caller's, and the strongest of `offers` that can be computed here."""
+    usable = [digest for digest in offers if verify and available(digest.algorithm)]
+    best = min(usable, key=lambda digest: _PREFERENCE.index(digest.algorithm), default=None)
+    return tuple(digest for digest in (expect, best) if digest is not None)
+
+
+def available(algorithm: str) -> bool:
+    """Whether this process can compute `algorithm`: CRC32C and CRC64NVME come from awscrt alone."""
+    if algorithm in ("crc32c", "crc64nvme"):
+        return importlib.util.find_spec("awscrt") is not None
+    return algorithm in _SIZES
+
+
+class Hasher:
+    """One running digest."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+        self._crc = 0
+        self._step: Callable[[Any, int], int] | None = None
+        if algorithm == "crc32":
+            self._step = zlib.crc32
+        elif algorithm in ("crc32c", "crc64nvme"):
+            from awscrt import checksums  # optional, and only some S3 objects need it
+
+            self._step = getattr(checksums, algorithm)
+        else:
+            self._hash = hashlib.new(algorithm, usedforsecurity=False)
+
+    def update(self, data: memoryview | bytes) -> None:
+        """Take the next bytes."""
+        if self._step is not None:
+            self._crc = self._step(data, self._crc)
+        else:
+            self._hash.update(data)
+
+    def hexdigest(self) -> str:
+        """The digest of what was taken so far."""
+        if self._step is not None:
+            return f"{self._crc:0{_SIZES[self.algorithm] * 2}x}"
+        return self._hash.hexdigest()
+
+
+def _from_base64(algorithm: str, text: str, source: str) -> Digest | None:
+    try:
+        raw = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # A wrong length also drops the composite form, "<base64>-3", should the alphabet let it through.
+    return Digest(algorithm, raw.hex(), source) if len(raw) == _SIZES[algorithm] else None

@@ -1,0 +1,94 @@
+"""The record beside a partial. Damage to it, or to the partial, costs a re-download and never a wrong byte.
+
+One line per entry: the CRC-32 of the rest in hexadecimal, a space, JSON. A head names the object (URL
+identity, total, validator, coding, digests: RFC 9110 §15.3.7.3); a mark `[offset, crc]` states the CRC-32
+of the partial's first `offset` bytes. What a mark claims is checked against the partial before it is
+believed, so marks may be written without a flush: zeros after a power cut, a tampered or swapped file do
+not fit any mark behind them.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from reknit._checksums import Digest
+from reknit._representation import Representation
+
+VERSION = 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a journal says: the version the partial belongs to, and the marks, ascending."""
+
+    representation: Representation
+    marks: tuple[tuple[int, int], ...]
+
+
+def head(identity: str, representation: Representation) -> bytes:
+    """The line that names the object. A later head replaces an earlier one."""
+    return _line({"reknit": VERSION, "object": identity, **asdict(representation)})
+
+
+def mark(offset: int, crc: int) -> bytes:
+    """The line that claims `offset` bytes."""
+    return _line([offset, crc])
+
+
+def read(lines: Iterable[bytes], identity: str) -> Record | None:
+    """Read a journal; None unless it names `identity`. Damaged lines count as absent."""
+    found: Representation | None = None
+    marks: set[tuple[int, int]] = set()
+    for line in lines:
+        entry = _entry(line)
+        if isinstance(entry, dict):
+            if entry.pop("reknit", None) != VERSION or entry.pop("object", None) != identity:
+                return None
+            found = _representation(entry)
+        elif isinstance(entry, list) and len(entry) == 2:
+            marks.add((entry[0], entry[1]))
+    return None if found is None else Record(found, tuple(sorted(marks)))
+
+
+def proved(data: BinaryIO, marks: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The longest prefix of `data` that a mark proves, as (bytes, crc)."""
+    best = (0, 0)
+    at = crc = 0
+    for offset, claimed in marks:
+        while at < offset:
+            block = data.read(min(_BLOCK, offset - at))
+            if not block:
+                return best
+            crc = zlib.crc32(block, crc)
+            at += len(block)
+        if (
+            crc == claimed
+        ):  # else a leftover of an earlier run, or the damage is before it: a later one may fit
+            best = (at, crc)
+    return best
+
+
+def _line(entry: object) -> bytes:
+    text = json.dumps(entry, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _entry(line: bytes) -> Any:
+    crc, _, text = line.rstrip(b"\n").partition(b" ")
+    try:
+        return json.loads(text) if int(crc, 16) == zlib.crc32(text) else None
+    except ValueError:
+        return None
+
+
+def _representation(entry: dict[str, Any]) -> Representation | None:
+    try:
+        digests = tuple(Digest(**digest) for digest in entry.pop("digests"))
+        return Representation(**entry, digests=digests)
+    except (TypeError, KeyError):
+        return None

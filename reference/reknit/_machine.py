@@ -1,0 +1,370 @@
+"""The download as a sans-I/O state machine: events in, actions out; no clock, no dice, no socket, no file.
+
+Every call of `receive` answers with the actions to carry out in order. The last one says which event comes
+next:
+
+    Request        Answer | Dropped
+    Read | Skip    Data | End | Dropped
+    Renew          Renewed | Dropped
+    Stat           Sized
+    Verify         Verified
+    Finish | Fail  nothing: it is over
+
+It ends under every schedule. A request is made because bytes arrived that were not there before (at most the
+size of the object), or it uses up one of: `attempts` in a row without progress, `restarts`, the one renewal
+between two steps of progress, the one fresh start after a digest mismatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from reknit._checksums import Digest, wanted
+from reknit._errors import Changed, Exhausted, Integrity, Refused, StoreFault
+from reknit._events import (
+    Action,
+    Answer,
+    Close,
+    Data,
+    Dropped,
+    End,
+    Event,
+    Fail,
+    Finish,
+    Pin,
+    Read,
+    Renew,
+    Renewed,
+    Request,
+    Sized,
+    Skip,
+    Stat,
+    Truncate,
+    Verified,
+    Verify,
+    Wait,
+)
+from reknit._judge import Held, Judgement, Verdict, judge_partial, judge_whole
+from reknit._ranges import parse_content_range
+from reknit._representation import Dialect, Match, Representation, content_coding, content_length, is_chunked
+from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
+
+# After so many bytes a drop is one more accident on a good line, not a failing one: resume at once.
+_GOOD_RUN = 1 << 20
+
+# Range answers that cannot be used before a plain GET, whose prefix is skipped, is tried instead. One may be
+# an accident on the way; a second in a row is how this server is.
+_ODD_ANSWERS = 2
+
+
+class Machine:
+    """Decides everything about one download.
+
+    `known` and `held` are what an earlier process left, if anything. `rewindable` says whether the sink can
+    be emptied. `roll` returns a number in [0, 1) for the jitter. `expect` is the caller's digest of the
+    object.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        limits: Limits,
+        roll: Callable[[], float],
+        *,
+        rewindable: bool = True,
+        verify: bool = True,
+        expect: Digest | None = None,
+        known: Representation | None = None,
+        held: int = 0,
+    ) -> None:
+        self._dialect, self._limits, self._roll = dialect, limits, roll
+        self._rewindable, self._verify, self._expect = rewindable, verify, expect
+        self.representation = self._earlier = known
+        self.held = self._best = held
+        self.requests = self.resumes = self.restarts = self.wasted = 0
+        self._failures = 0  # in a row, without progress
+        self._run = _GOOD_RUN  # bytes gained since the last failure
+        self._odd = 0  # range answers in a row that could not be used
+        self._ranged = True
+        self._renewed = self._mismatched = False
+        self._asked = 0  # the first byte asked for
+        self._skip = 0  # body bytes still to be dropped
+        self._left: int | None = None  # body bytes still to be taken; None: until it ends
+        self._chunked = False
+        self._guessed = False  # the end of the connection is taken for the end of the body
+        self._doubted = False  # the size is asked for because of a 416, not of a body's end
+        self._refusal = Refused("")  # what to raise when a renewal does not help
+
+    # -- the two ways in -----------------------------------------------------------------------------------
+
+    def start(self) -> list[Action]:
+        """The first actions."""
+        known = self.representation
+        if known is not None and known.total == self.held:
+            return self._whole()  # §14.1.1: never ask for the bytes from the end on
+        return [self._request()]
+
+    def receive(self, event: Event) -> list[Action]:
+        """Take one event, return what to do now."""
+        match event:
+            case Data(size):
+                return self._data(size)
+            case Answer():
+                return self._answer(event)
+            case Dropped(fault):
+                return [Close(), *self._retry(str(fault), fault)]
+            case End():
+                return self._end()
+            case Sized(headers):
+                return self._sized(headers or {})
+            case Renewed(done):
+                self._renewed = True
+                return [self._request()] if done else [Fail(self._refusal)]
+            case Verified(wrong):
+                return [Finish()] if wrong is None else self._mismatch(wrong)
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> tuple[Digest, ...]:
+        """The digests to verify before it is over."""
+        offers = self.representation.digests if self.representation else ()
+        return wanted(offers, verify=self._verify, expect=self._expect)
+
+    def _request(self) -> Request:
+        self.requests += 1
+        ours = self.representation
+        self._asked = self.held if self._ranged and ours is not None else 0
+        if self.held:
+            self.resumes += 1
+        # §13.1.1, §13.1.5: the condition binds the rest to the first answer. A plain GET needs none: it
+        # brings a whole representation, and its tag says which.
+        return Request(self._asked, ours.etag if self._asked and ours else None)
+
+    def _joinable(self) -> bool:
+        """§15.3.7.3: ranges combine under one strong validator; failing that, under a digest verified
+        later.
+        """
+        return self.representation is not None and (self.representation.etag is not None or bool(self.wanted))
+
+    def _retry(self, why: str, cause: StoreFault | None = None, after: float = 0.0) -> list[Action]:
+        """Ask again later, for what is missing if it can be joined, else for the whole."""
+        first = self._failures == 0 and self._run >= _GOOD_RUN
+        self._failures += 1
+        self._run = 0
+        if self._failures > self._limits.attempts:
+            message = f"gave up at byte {self.held} after {self._failures} failures without progress: {why}"
+            return [Fail(Exhausted(message, cause.__cause__ or cause if cause else None))]
+        actions: list[Action] = []
+        if not self._joinable():
+            if self.held and not self._rewindable:
+                return [
+                    Fail(
+                        Changed(
+                            f"{why}; no strong validator ties the rest to the {self.held} bytes delivered"
+                        )
+                    )
+                ]
+            actions += self._forget()
+        # RFC 9112 §9.3.1 lets a GET be repeated; a line that was good so far needs no wait before the first.
+        jitter = 0.0 if first and not after and cause and cause.kind != "connect" else self._backoff()
+        seconds = max(jitter, min(after, self._limits.retry_after_cap))
+        return [*actions, *([Wait(seconds)] if seconds > 0 else []), self._request()]
+
+    def _backoff(self) -> float:
+        return backoff(self._failures, self._limits.base, self._limits.cap, self._roll())
+
+    def _forget(self) -> list[Action]:
+        """Drop what is held. `_best` stays: the same bytes once more are no progress."""
+        self.wasted += self.held
+        emptied: list[Action] = [Truncate()] if self.held else []
+        self.held, self.representation = 0, None
+        return emptied
+
+    # -- judging an answer ---------------------------------------------------------------------------------
+
+    def _answer(self, answer: Answer) -> list[Action]:
+        status = answer.status
+        if status in (200, 206):
+            held = Held(self.held, self.representation, self._earlier, bool(self.wanted), self._rewindable)
+            if status == 206:
+                return self._act(judge_partial(answer.headers, held, self._asked), answer)
+            return self._act(judge_whole(answer.headers, held, self._dialect), answer)
+        if status == 416 and self._asked:
+            return self._past_the_end(answer)
+        if status == 412 and self._asked:
+            # §15.5.13: our condition is false, so the object is another one. The condition is never sent
+            # again.
+            return self._changed("412 to the condition of the resume")
+        reason = answer.headers.get("x-reknit-reason", "")
+        why = f"status {status}{f' ({reason})' if reason else ''}"
+        if status in RETRYABLE:
+            return [Close(), *self._retry(why, after=retry_after(answer.headers, answer.now))]
+        where = f" at byte {self.held}" if self.held else ""
+        self._refusal = Refused(f"the store answered {why}{where}", status)
+        if status in RENEWABLE and not self._renewed:
+            return [Close(), Renew()]
+        return [Close(), Fail(self._refusal)]
+
+    def _act(self, judged: Judgement, answer: Answer) -> list[Action]:
+        verdict, theirs = judged.verdict, judged.representation
+        if verdict is Verdict.ENCODED:
+            return [Close(), Fail(Refused(judged.why, answer.status))]
+        if verdict is Verdict.UNUSABLE:
+            self._odd += 1
+            self._ranged = self._ranged and self._odd < _ODD_ANSWERS
+            return [Close(), *self._retry(judged.why)]
+        if verdict is Verdict.REPLACED or (verdict is Verdict.FRESH and self.held and not self._rewindable):
+            return self._changed(judged.why, theirs, answer)
+        assert theirs is not None
+        if verdict is Verdict.FRESH:
+            return self._begin(theirs, answer)
+        pin: list[Action] = [Pin(theirs)] if theirs != self.representation else []
+        self.representation = self._earlier = theirs
+        if theirs.total == self.held:
+            return [*pin, *self._whole()]  # only the end of the body had been missing
+        self._chunked = is_chunked(answer.headers)
+        self._skip = self.held if verdict is Verdict.SKIP else 0
+        self._left = theirs.total if verdict is Verdict.SKIP else judged.limit
+        return [*pin, self._take()]
+
+    def _begin(self, theirs: Representation, answer: Answer) -> list[Action]:
+        """Bind to a new version and read it from byte 0, out of the answer at hand."""
+        emptied = self._forget()
+        self.representation = self._earlier = theirs
+        self._skip, self._left = 0, theirs.total
+        self._chunked = is_chunked(answer.headers)
+        after: list[Action] = self._whole() if theirs.total == 0 else [self._take()]
+        return [*emptied, Pin(theirs), *after]
+
+    def _changed(
+        self, why: str, theirs: Representation | None = None, answer: Answer | None = None
+    ) -> list[Action]:
+        """The object is another one: begin again, out of the answer at hand if that holds it whole."""
+        self.restarts += 1
+        if self.held and not self._rewindable:
+            return [
+                Close(),
+                Fail(Changed(f"the object changed after {self.held} bytes were delivered: {why}")),
+            ]
+        if self.restarts > self._limits.restarts:
+            return [
+                Close(),
+                Fail(Changed(f"the object changed {self.restarts} times during the transfer: {why}")),
+            ]
+        self._best, self._ranged, self._odd = 0, True, 0
+        if theirs is not None and answer is not None:
+            return self._begin(theirs, answer)
+        return [Close(), *self._forget(), self._request()]
+
+    def _past_the_end(self, answer: Answer) -> list[Action]:
+        """§15.5.17: a 416 tells the current length. Ours may be complete, or the object is another one."""
+        span = parse_content_range(answer.headers.get("content-range"))
+        ours = self.representation
+        assert ours is not None
+        match = ours.match(answer.headers)
+        if span is not None and span.total == self.held and ours.total is None:
+            if self.wanted or match is Match.SAME:
+                self.representation = ours.sized(span.total)
+                return self._whole()
+            if match is Match.UNKNOWN:
+                self._doubted = True
+                return [Close(), Stat()]
+        if match is Match.CHANGED or (span and ours.total is not None and span.total != ours.total):
+            return self._changed(f"416 with {answer.headers.get('content-range')!r}")
+        return [Close(), *self._plain("416 to a range that should exist")]
+
+    def _plain(self, why: str) -> list[Action]:
+        """Drop the partial and fetch the whole without Range from now on; a stream, which cannot, skips
+        instead.
+        """
+        self._ranged = False
+        emptied = self._forget() if self._rewindable else []
+        return [*emptied, *self._retry(why)]
+
+    # -- reading a body ------------------------------------------------------------------------------------
+
+    def _take(self) -> Read | Skip:
+        return Skip(self._skip) if self._skip else Read(self._left)
+
+    def _data(self, size: int) -> list[Action]:
+        if self._left is not None:
+            self._left -= size
+        if self._skip:
+            self._skip -= size
+            self.wasted += size
+            return [self._take()]
+        self.held += size
+        self._run += size
+        if self.held > self._best:
+            self._best = self.held
+            self._failures = self._odd = 0
+            self._renewed = False
+        assert self.representation is not None
+        if self.held == self.representation.total:
+            return self._whole()  # RFC 9112 §6.3: complete, whatever becomes of the connection now
+        if self._left == 0:
+            return [Close(), self._request()]  # an honest shorter 206: ask for the rest
+        return [self._take()]
+
+    def _end(self) -> list[Action]:
+        if self._left is not None or self._skip:
+            # RFC 9112 §8: fewer bytes than announced is an incomplete message, however cleanly it ended.
+            missing = f"{self._left} bytes early" if self._left is not None else "inside the known prefix"
+            return [Close(), *self._retry(f"the body ended {missing}")]
+        if self.wanted:
+            self._guessed = not self._chunked
+            return self._whole()  # the digest proves the length, too
+        # Without a length, a last chunk proves only what the nearest hop saw, and the end of a connection
+        # proves nothing (RFC 9112 §8). An independent size does.
+        self._doubted = False
+        return [Close(), Stat()]
+
+    def _sized(self, headers: Mapping[str, str]) -> list[Action]:
+        """An independent size for a body without one, or for a 416 that says we have it all."""
+        ours = self.representation
+        assert ours is not None
+        # A HEAD that tells the length of a coded form tells nothing about ours (§8.6, §8.4).
+        size = content_length(headers) if content_coding(headers) == ours.coding else None
+        match = ours.match(headers)
+        if size == self.held and (match is Match.SAME or (match is Match.UNKNOWN and not self._doubted)):
+            return self._whole()
+        if self._doubted:
+            return self._plain("416 to a range that should exist")
+        if self._chunked and (size is None or match is not Match.SAME or size < self.held):
+            return (
+                self._whole()
+            )  # RFC 9112 §8: the last chunk stands unless the same version is known to be longer
+        if match is Match.CHANGED:
+            return self._changed("HEAD shows another version")
+        if size is None and self.held:
+            return [
+                Fail(
+                    Integrity(f"{self.held} bytes came without a length, and the store names none to compare")
+                )
+            ]
+        if size is not None and size > self.held:
+            self.representation = ours.sized(size)
+        return self._retry(f"the body ended at byte {self.held}, the store says {size}")
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _whole(self) -> list[Action]:
+        wanted = self.wanted
+        return [Close(), Verify(wanted) if wanted else Finish()]
+
+    def _mismatch(self, wrong: Digest) -> list[Action]:
+        """The path or a proxy may have spoilt bytes: one clean start, then it is the store's word against
+        itself.
+        """
+        why = (
+            f"the {self.held} bytes received do not have the {wrong.algorithm} {wrong.value} ({wrong.source})"
+        )
+        if self._guessed:
+            self._guessed = False
+            return self._retry(why)  # what looked like the end may have been a drop: ask for more
+        if self._mismatched or not self._rewindable:
+            return [Fail(Integrity(why))]
+        self._mismatched = True
+        self._best = 0
+        return [*self._forget(), self._request()]

@@ -1,0 +1,113 @@
+"""What a caller may choose, and what a caller is told."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from reknit._checksums import Digest
+from reknit._errors import CallerError
+from reknit._retry import Limits
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything about a download but its URL and destination. Times are in seconds, sizes in bytes.
+
+    Raises CallerError when a value makes no sense.
+    """
+
+    idle_timeout: float = 30.0
+    """How long the network may stay silent in one wait. A slow consumer never counts, nor does the total
+    time.
+    """
+    connect_timeout: float = 10.0
+    attempts: int = 6
+    """Failures in a row without a new byte before giving up; any progress refills it."""
+    backoff_base: float = 0.5
+    backoff_cap: float = 30.0
+    retry_after_cap: float = 120.0
+    """A longer Retry-After is cut to this."""
+    restarts: int = 2
+    """How often to begin again because the object was replaced."""
+    buffer: int = 1 << 20
+    """The most bytes taken from the network at once."""
+    checkpoint_bytes: int = 32 << 20
+    """How many bytes a power cut can cost; a killed process loses less (see the journal)."""
+    verify: bool = True
+    """Verify the digest the store offers."""
+    expect: str | None = None
+    """The digest the object must have, like "sha256:…"; always verified."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More request headers for http; they never follow a redirect to another host."""
+    renew: Callable[[], str | Mapping[str, str] | None] | None = None
+    """Called after a 401, 403 or 410: returns a fresh URL (http), new `store` settings (or headers for
+    http), or None when there are none."""
+    store: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the store; each store's module lists its own, with the environment variables behind them.
+    """
+    sleep: Callable[[float], None] = time.sleep
+    roll: Callable[[], float] = random.random
+    """A number in [0, 1) for the jitter."""
+
+    def __post_init__(self) -> None:
+        if min(self.idle_timeout, self.connect_timeout) <= 0 or self.buffer < 1 or self.checkpoint_bytes < 1:
+            raise CallerError("timeouts, buffer and checkpoint_bytes must be above zero")
+        if min(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap) < 0:
+            raise CallerError("attempts, restarts and backoff must not be negative")
+        self.expected  # noqa: B018  # raises now rather than after the download
+
+    @property
+    def expected(self) -> Digest | None:
+        """`expect`, parsed."""
+        try:
+            return None if self.expect is None else Digest.parse(self.expect)
+        except ValueError as error:
+            raise CallerError(str(error)) from None
+
+    @property
+    def limits(self) -> Limits:
+        """The part the machine needs."""
+        return Limits(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` bytes (None while unknown) are in the sink; `resumes` and `restarts` so far."""
+
+    done: int
+    total: int | None
+    resumes: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a finished download took."""
+
+    bytes: int
+    requests: int
+    resumes: int
+    """Requests that continued rather than began."""
+    restarts: int
+    """How often the object had changed."""
+    bytes_refetched: int
+    """Body bytes that were received more than once or thrown away."""
+    verified: str | None
+    """The digests that were verified, like "md5 (etag)", or None when there were none to verify."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a store says about an object without sending it; None or empty for what it does not say."""
+
+    size: int | None
+    etag: str | None
+    """The strong entity tag, with its quotes."""
+    modified: str
+    media_type: str
+    headers: Mapping[str, str]
+    """The whole response head, names in lower case."""

@@ -1,0 +1,105 @@
+"""The command line. Exit status: 0 done, 1 failed for the reason printed, 2 usage, 130 interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from reknit import CallerError, Exhausted, Options, Progress, ReknitError, download
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _reknit() -> None:
+    """Transfers that survive dropped connections."""
+
+
+@app.command()
+def get(
+    url: Annotated[
+        str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
+    ],
+    dest: Annotated[Path, typer.Argument(help="The file to write; it appears whole or not at all.")],
+    idle_timeout: Annotated[float, typer.Option(help="Seconds the network may stay silent.")] = 30.0,
+    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
+    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
+    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
+    expect: Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")] = None,
+    verify: Annotated[bool, typer.Option(help="Verify the digest the store offers.")] = True,
+    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
+    store: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Download URL to DEST, continuing what an earlier run left behind."""
+    try:
+        options = Options(
+            idle_timeout=idle_timeout,
+            connect_timeout=connect_timeout,
+            attempts=attempts,
+            backoff_base=backoff_base,
+            expect=expect,
+            verify=verify,
+            headers=_pairs(header, ":"),
+            store=_pairs(store, "="),
+        )
+        with _bar(progress and not quiet) as show:
+            report = download(url, dest, options=options, progress=show)
+    except CallerError as error:
+        _fail(str(error), 2)
+    except Exhausted as error:
+        _fail(f"{error}\nrun the same command again to continue", 1)
+    except ReknitError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; what arrived is kept: run the same command again to continue", 130)
+    if not quiet:
+        typer.echo(
+            f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
+            f"{report.restarts} restarted, {report.verified or 'no digest'} verified"
+        )
+
+
+def _pairs(given: list[str] | None, separator: str) -> dict[str, str]:
+    pairs = [text.partition(separator) for text in given or []]
+    for name, found, _ in pairs:
+        if not found or not name.strip():
+            raise CallerError(f"not NAME{separator}VALUE: {name!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"reknit: {message}", err=True)
+    raise typer.Exit(status)
+
+
+@contextmanager
+def _bar(wanted: bool) -> Generator[Callable[[Progress], None] | None, None, None]:
+    console = Console(stderr=True)
+    if not wanted or not console.is_terminal:
+        yield None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+    )
+    with bars.Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(now: Progress) -> None:
+            note = f"{now.resumes} resumed" if now.resumes else ""
+            bar.update(task, completed=now.done, total=now.total, description=note)
+
+        yield show

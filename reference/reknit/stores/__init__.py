@@ -1,0 +1,84 @@
+"""The stores, and the seam they all fit. A new store is one new file here that names its SCHEMES."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import lru_cache
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from reknit._errors import CallerError
+from reknit._options import Options
+from reknit._representation import Dialect
+from reknit.stores._base import Response
+
+__all__ = ["Response", "Store", "StoreModule", "open_store"]
+
+
+class Store(Protocol):
+    """One object in one store. Every method may raise StoreFault, which the machine answers by its policy.
+
+    A status is an answer, not a fault: 404 and 503 are returned. Nothing is retried at this level: one layer
+    retries (RFC 9110 §9.2.2), and it is the one above.
+    """
+
+    identity: str
+    """Names the object beside a partial; holds no secret."""
+    dialect: Dialect
+
+    def stat(self) -> Response:
+        """The head of the object (HEAD or the like)."""
+
+    def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
+        """GET bytes `first`..`last` (None: to the end), on condition of `etag`; the plain whole for 0 and
+        None.
+        """
+
+    def renew(self) -> bool:
+        """Fetch new credentials, or a new link; False when there are none to be had."""
+
+    def close(self) -> None:
+        """Give back what the store holds. It does not raise."""
+
+
+class StoreModule(Protocol):
+    """What a module in this package offers."""
+
+    SCHEMES: tuple[str, ...]
+
+    def connect(self, url: str, options: Options) -> Store:
+        """Prepare for the object at `url`; no traffic yet. Raises CallerError for a bad URL or setting."""
+
+
+def open_store(url: str, options: Options) -> Store:
+    """The store for `url`, by its scheme. Raises CallerError when no store knows it."""
+    try:
+        scheme = urlsplit(url).scheme.lower()
+    except ValueError as error:
+        raise CallerError(f"not a URL: {error}") from None
+    module = _find(scheme)
+    if module is None:
+        raise CallerError(
+            f"no store for {scheme or 'a URL without a scheme'}: known are {', '.join(sorted(_schemes()))}"
+        )
+    return module.connect(url, options)
+
+
+@lru_cache(maxsize=64)
+def _find(scheme: str) -> StoreModule | None:
+    # The file of that name is tried first, so that s3:// does not load what only http:// needs.
+    names = sorted(_names(), key=lambda name: name != scheme)
+    return next((module for module in map(_load, names) if scheme in module.SCHEMES), None)
+
+
+def _names() -> list[str]:
+    return [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
+
+
+def _load(name: str) -> StoreModule:
+    return cast("StoreModule", importlib.import_module(f"{__name__}.{name}"))
+
+
+def _schemes() -> set[str]:
+    return {scheme for name in _names() for scheme in _load(name).SCHEMES}

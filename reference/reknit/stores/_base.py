@@ -1,0 +1,37 @@
+"""What every store answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Response(Protocol):
+    """The head of an answer, and its body to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case. `x-reknit-reason` is what the store's library says about an error."""
+
+    def read(self, limit: int) -> bytes | memoryview:
+        """What one network read gives, at most `limit` bytes; empty when the framing says the body is over.
+
+        Raises StoreFault when it broke, was silent for the idle timeout, or ended early.
+        """
+
+    def close(self) -> None:
+        """Drop the body and the connection. It does not raise."""
+
+
+class Head:
+    """An answer without a body to speak of."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status, self.headers = status, headers
+
+    def read(self, limit: int) -> bytes | memoryview:
+        """There is none."""
+        return b""
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,177 @@
+"""HTTP for the stores that speak it: one session, one try per call, every failure named."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3.exceptions as u3
+from requests.adapters import HTTPAdapter
+
+from reknit._errors import CallerError, StoreFault
+from reknit._options import Options
+from reknit._ranges import range_header
+
+# RFC 9110 §15.4: the redirects a GET may follow as it is. curl stops at 50, browsers at 20, requests at 30.
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 10
+
+
+class HttpResponse:
+    """A body read through urllib3, raw: undecoded, as framed, as it comes."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], raw: Any) -> None:
+        self.status, self.headers, self._raw = status, headers, raw
+        inner: Any = getattr(raw, "_fp", None)
+        if getattr(inner, "chunked", False) and getattr(inner, "fp", None) is not None:
+            inner.fp = _WholeLines(inner.fp)
+
+    def read(self, limit: int) -> bytes | memoryview:
+        """See Response.read. One system call at most, so that nothing received is lost to a later error."""
+        try:
+            data: bytes = self._raw.read1(limit, decode_content=False)
+        except Exception as error:
+            raise as_fault(error) from error
+        return data
+
+    def close(self) -> None:
+        """Close the connection too, unless the body was read to its end."""
+        try:
+            self._raw.close()
+            self._raw.release_conn()
+        except (OSError, u3.HTTPError, http.client.HTTPException):
+            pass
+
+
+class _WholeLines:
+    """Refuses a chunk-size line that the connection's end cut short.
+
+    http.client takes "0" out of a cut "00ff" CRLF for the last chunk, and so a cut body for a whole one
+    (RFC 9112 §7.1: a chunk-size ends with CRLF).
+    """
+
+    def __init__(self, fp: Any) -> None:
+        self._fp = fp
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._fp.readline(limit)
+        if line and not line.endswith(b"\n"):
+            raise http.client.IncompleteRead(line)
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fp, name)
+
+
+class Session:
+    """A pool of connections, without retries, proxies, cookies, .netrc or redirects of its own.
+
+    It drives the adapter of requests below its Session: that one would look for proxies in the environment,
+    which catch loopback too, and in .netrc for credentials nobody named, and costs as much again as the
+    request itself.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._timeout = (options.connect_timeout, options.idle_timeout)
+        self._adapter = HTTPAdapter(pool_connections=2, pool_maxsize=1, max_retries=0)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        ours: Mapping[str, str],
+        private: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        """One request, redirects followed. `private` headers go to the origin of `url` only.
+
+        Raises StoreFault, and CallerError for a URL that cannot be asked.
+        """
+        public = {"User-Agent": "reknit", "Accept": "*/*"}
+        headers = {**public, **(private or {}), **ours}
+        for _ in range(_MAX_REDIRECTS):
+            response = self._once(method, url, headers)
+            head = {name.lower(): value for name, value in response.headers.items()}
+            target = urljoin(url, head.get("location", ""))
+            if response.status_code not in _REDIRECTS or urlsplit(target).scheme not in ("http", "https"):
+                return HttpResponse(response.status_code, head, response.raw)
+            response.close()
+            if not _same_origin(url, target):
+                headers = {**public, **ours}
+            url = target
+        raise StoreFault("protocol", f"more than {_MAX_REDIRECTS} redirects")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._adapter.close()
+
+    def _once(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
+        try:
+            request = requests.Request(method, url, headers=headers).prepare()
+        except (requests.RequestException, ValueError) as error:
+            raise CallerError(f"cannot ask for this: {error}") from error
+        try:
+            return self._adapter.send(request, stream=True, timeout=self._timeout)
+        except requests.RequestException as error:
+            raise as_fault(error) from error
+
+
+def range_headers(first: int, last: int | None, condition: str, etag: str | None) -> dict[str, str]:
+    """The headers that shape one GET.
+
+    `Accept-Encoding: identity` on every one: ranges count the bytes of the selected, coded representation
+    (RFC 9110 §14.1.2), so all answers must be of the same, uncoded one.
+    """
+    headers = {"Accept-Encoding": "identity"}
+    if first or last is not None:
+        headers["Range"] = range_header(first, last)
+        if etag is not None:
+            headers[condition] = etag
+    return headers
+
+
+def _same_origin(one: str, other: str) -> bool:
+    """RFC 9110 §4.3.1: scheme, host and port. A step up from http to https on the same host counts as the
+    same.
+    """
+    a, b = urlsplit(one), urlsplit(other)
+    if a.hostname != b.hostname:
+        return False
+    ports = {"http": 80, "https": 443}
+    if (a.scheme, a.port or ports[a.scheme]) == ("http", 80) and (b.scheme, b.port or ports[b.scheme]) == (
+        "https",
+        443,
+    ):
+        return True
+    return a.scheme == b.scheme and (a.port or ports[a.scheme]) == (b.port or ports[b.scheme])
+
+
+def as_fault(error: BaseException) -> StoreFault:
+    """Name what broke, from an exception of requests, urllib3, http.client or the socket.
+
+    An error that none of them raises on purpose is a bug, not a mishap, and is raised again.
+    """
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        inside = [arg for arg in at.args if isinstance(arg, BaseException)]
+        at = at.__cause__ or at.__context__ or (inside[0] if inside else None)
+    for kind, types in _KINDS:
+        if any(isinstance(link, types) for link in chain):
+            # The innermost message is the plain one; the outer ones are about pools and wrappers.
+            told = next((link for link in reversed(chain) if str(link)), error)
+            return StoreFault(kind, f"{kind}: {type(told).__name__}: {told}")
+    raise error
+
+
+_KINDS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("connect", (u3.NewConnectionError, u3.ConnectTimeoutError, u3.NameResolutionError)),
+    ("tls", (u3.SSLError, requests.exceptions.SSLError)),
+    ("timeout", (TimeoutError, u3.ReadTimeoutError, requests.exceptions.Timeout)),
+    ("short", (http.client.IncompleteRead, u3.IncompleteRead, http.client.RemoteDisconnected)),
+    ("reset", (ConnectionError,)),
+    ("protocol", (http.client.HTTPException, u3.HTTPError, requests.RequestException, OSError)),
+)

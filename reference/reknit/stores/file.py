@@ -1,0 +1,109 @@
+"""Files of this machine: file:///path. Random access, with the inode's own facts for a validator."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from reknit._errors import CallerError, StoreFault
+from reknit._options import Options
+from reknit._representation import Dialect
+from reknit.stores._base import Head, Response
+
+SCHEMES = ("file",)
+
+
+class FileStore:
+    """One file. It answers in the words of HTTP, so that one machine judges all stores."""
+
+    dialect = Dialect("If-Match")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.identity = f"file {path}"
+
+    def stat(self) -> Response:
+        """Size and validator."""
+        try:
+            return Head(200, _head(self._path.stat()))
+        except OSError as error:
+            return _refusal(error)
+
+    def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
+        """200 or 206, 412 when the file is another one now, 416 past its end."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return _refusal(error)
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(fd)
+            return Head(400, {"x-reknit-reason": "not a regular file"})
+        head = _head(facts)
+        total = int(head["content-length"])
+        status = 200
+        if etag not in (None, head["etag"]):
+            status = 412
+        elif first or last is not None:
+            status = 206 if first < total else 416
+        if status in (412, 416):
+            os.close(fd)
+            return Head(status, {"content-range": f"bytes */{total}"} if status == 416 else {})
+        end = total if last is None else min(last + 1, total)
+        if status == 206:
+            head |= {"content-range": f"bytes {first}-{end - 1}/{total}", "content-length": str(end - first)}
+        return _Body(status, head, fd, first, end)
+
+    def renew(self) -> bool:
+        """A file has no credentials."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is kept open between two answers."""
+
+
+class _Body(Head):
+    def __init__(self, status: int, headers: dict[str, str], fd: int, first: int, end: int) -> None:
+        super().__init__(status, headers)
+        self._fd, self._at, self._end = fd, first, end
+
+    def read(self, limit: int) -> bytes | memoryview:
+        """Bytes at the position; the file must still be the one that was opened."""
+        try:
+            data = os.pread(self._fd, min(limit, self._end - self._at), self._at)
+            self._at += len(data)
+            if self._at < self._end and data:
+                return data
+            now = _head(os.fstat(self._fd))["etag"]
+        except OSError as error:
+            raise StoreFault("protocol", f"read error: {error.strerror}") from error
+        # The last bytes are only good if nobody wrote to the file while it was read.
+        if now != self.headers["etag"] or self._at < self._end:
+            raise StoreFault("changed", "the file changed while it was read")
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def connect(url: str, options: Options) -> FileStore:
+    """A store for one file. Raises CallerError unless the URL is file:///absolute/path."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise CallerError(f"not a file URL (file:///path): {url!r}")
+    return FileStore(Path(unquote(parts.path)))
+
+
+def _head(facts: os.stat_result) -> dict[str, str]:
+    names = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    return {"content-length": str(facts.st_size), "etag": '"{}"'.format("-".join(map(str, names)))}
+
+
+def _refusal(error: OSError) -> Response:
+    status = {FileNotFoundError: 404, NotADirectoryError: 404, PermissionError: 403}.get(type(error), 400)
+    return Head(status, {"x-reknit-reason": error.strerror or ""})

@@ -1,0 +1,185 @@
+"""A scripted store and a sink in memory, so that a test reads as a transcript and needs no network.
+
+store = ScriptedStore([
+    Reply(200, {"content-length": "6", "etag": '"a"'}, [b"abc"], StoreFault("reset", "RST")),
+    Reply(206, {"content-range": "bytes 3-5/6", "etag": '"a"'}, [b"def"]),
+])
+assert fetch(store).data == b"abcdef"
+assert store.asked == ["GET", 'GET 3- if "a"']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from reknit._checksums import Digest
+from reknit._errors import ReknitError, StoreFault
+from reknit._machine import Machine
+from reknit._options import Options, Report
+from reknit._representation import Dialect, Representation
+from reknit._sink import Hashes
+from reknit._transfer import Stream, Transfer
+from reknit.stores import Response
+
+__all__ = ["MemorySink", "Outcome", "Reply", "ScriptedStore", "StoreFault", "fetch", "read_stream"]
+
+
+@dataclass
+class Reply:
+    """One answer: the head, the body as the network delivers it, and the fault that ends it, if any."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: list[bytes] = field(default_factory=list)
+    fault: StoreFault | None = None
+    closed: bool = False
+
+    def read(self, limit: int) -> bytes:
+        """See Response.read."""
+        assert not self.closed, "read after close"
+        assert limit > 0, "an empty read"
+        if not self.body:
+            if self.fault is not None:
+                raise self.fault
+            return b""
+        chunk = self.body.pop(0)
+        if len(chunk) > limit:
+            self.body.insert(0, chunk[limit:])
+        return chunk[:limit]
+
+    def close(self) -> None:
+        """See Response.close."""
+        self.closed = True
+
+
+class ScriptedStore:
+    """Plays replies in order, or asks a function for each. `asked` is the transcript, one line per request.
+
+    A StoreFault in place of a reply breaks the request before any answer. `renewals` says what each `renew`
+    finds.
+    """
+
+    def __init__(
+        self,
+        script: Iterable[Reply | StoreFault] | Callable[[str, int, str | None], Reply | StoreFault],
+        *,
+        dialect: Dialect | None = None,
+        renewals: Iterable[bool] = (),
+    ) -> None:
+        self.identity = "scripted"
+        self.dialect = dialect or Dialect("If-Range")
+        self.asked: list[str] = []
+        self._renewals = list(renewals)
+        self._play = script if callable(script) else _in_order(script)
+
+    def stat(self) -> Response:
+        """See Store.stat."""
+        self.asked.append("HEAD")
+        return self._reply("HEAD", 0, None)
+
+    def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
+        """See Store.open_range."""
+        words = ["GET"]
+        if first or last is not None:
+            words.append(f"{first}-{'' if last is None else last}")
+        if etag is not None:
+            words.append(f"if {etag}")
+        self.asked.append(" ".join(words))
+        return self._reply("GET", first, etag)
+
+    def renew(self) -> bool:
+        """See Store.renew."""
+        self.asked.append("RENEW")
+        return self._renewals.pop(0) if self._renewals else False
+
+    def close(self) -> None:
+        """See Store.close."""
+
+    def _reply(self, method: str, first: int, etag: str | None) -> Reply:
+        reply = self._play(method, first, etag)
+        if isinstance(reply, StoreFault):
+            raise reply
+        return reply
+
+
+def _in_order(script: Iterable[Reply | StoreFault]) -> Callable[[str, int, str | None], Reply | StoreFault]:
+    replies = iter(script)
+    return lambda method, first, etag: next(replies, StoreFault("connect", "the script is over"))
+
+
+class MemorySink:
+    """A sink that keeps the bytes, for `Transfer`."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.pinned: list[Representation] = []
+        self._hashes = Hashes()
+
+    def pin(self, representation: Representation, wanted: tuple[Digest, ...]) -> None:
+        """See Sink.pin."""
+        self.pinned.append(representation)
+        if not self.data:
+            self._hashes.start(wanted)
+
+    def write(self, data: memoryview) -> None:
+        """See Sink.write."""
+        self.data += data
+        self._hashes.update(data)
+
+    def truncate(self) -> None:
+        """See Sink.truncate."""
+        self.data.clear()
+
+    def pause(self) -> None:
+        """See Sink.pause."""
+
+    def wrong(self, digests: tuple[Digest, ...]) -> Digest | None:
+        """See Sink.wrong."""
+        return self._hashes.wrong(digests)
+
+
+@dataclass
+class Outcome:
+    """How a run ended: `error` is None for success. `waits` are the seconds it would have slept."""
+
+    data: bytes
+    error: ReknitError | None
+    report: Report
+    waits: list[float]
+
+
+def fetch(store: ScriptedStore, options: Options | None = None) -> Outcome:
+    """Run a download from `store` into memory; time stands still. Errors that are not ours are raised."""
+    waits: list[float] = []
+    options = replace(options or Options(), sleep=waits.append)
+    machine = Machine(
+        store.dialect, options.limits, options.roll, verify=options.verify, expect=options.expected
+    )
+    sink = MemorySink()
+    transfer = Transfer(store, machine, sink, options, None)
+    error: ReknitError | None = None
+    try:
+        while transfer.step():
+            pass
+    except ReknitError as caught:
+        error = caught
+    finally:
+        transfer.close()
+    return Outcome(bytes(sink.data), error, transfer.report(), waits)
+
+
+def read_stream(store: ScriptedStore, options: Options | None = None, size: int = 1 << 16) -> Outcome:
+    """Read `store` as a stream to its end in steps of `size`; `data` is what was delivered before any
+    error.
+    """
+    waits: list[float] = []
+    stream = Stream(store, replace(options or Options(), sleep=waits.append), None)
+    data, error = bytearray(), None
+    with stream:
+        try:
+            while chunk := stream.read(size):
+                data += chunk
+        except ReknitError as caught:
+            error = caught
+        return Outcome(bytes(data), error, stream.report(), waits)

@@ -1,0 +1,112 @@
+"""The command line: what it prints, and what it ends with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reknit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_done(origin, whole, say, tmp_path) -> None:
+    """0, one line on stdout; nothing with --quiet."""
+    data = b"x" * 5000
+    origin.script = [say(whole(data)[:-10])]
+    origin.then = lambda asked: say(whole(data, asked))
+    result = run("get", origin.url(), tmp_path / "dest", "--idle-timeout", 5)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "5000 bytes" in result.stdout
+    assert "1 resumed" in result.stdout
+    assert (tmp_path / "dest").read_bytes() == data
+    quiet = run("get", origin.url(), tmp_path / "dest", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_failed(origin, say, tmp_path) -> None:
+    """1, with the reason; how to go on when going on makes sense."""
+    origin.then = lambda asked: say(b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n")
+    gone = run("get", origin.url(), tmp_path / "dest")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "404" in gone.stderr
+    origin.then = lambda asked: say(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+    busy = run("get", origin.url(), tmp_path / "dest", "--attempts", 1, "--backoff-base", 0)
+    assert busy.returncode == 1
+    assert "503" in busy.stderr
+    assert "again" in busy.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "get",
+        "nonsense",
+        "get gopher://x/ dest",
+        "get http://127.0.0.1/ dest --attempts x",
+        "get http://127.0.0.1/ dest --expect md5:1",
+        "get http://127.0.0.1/ dest --store x",
+    ],
+)
+def test_usage(arguments) -> None:
+    """2, and nothing else happens."""
+    result = run(*arguments.split())
+    assert result.returncode == 2
+    assert result.stderr
+
+
+def test_interrupted(origin, whole, say, tmp_path) -> None:
+    """130: the partial stays, and the same command finishes."""
+    data = os.urandom(100_000)
+    wire = whole(data)
+    origin.script = [say(wire[:-30_000], "hold")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reknit", "get", origin.url(), str(tmp_path / "dest")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while (
+        not any(p.stat().st_size >= 70_000 for p in tmp_path.glob(".*/data")) and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "again to continue" in told
+    assert "Traceback" not in told
+    origin.then = lambda asked: say(whole(data, asked))
+    assert run("get", origin.url(), tmp_path / "dest").returncode == 0
+    assert "Range: bytes=70000-" in origin.asked[1]
+    assert (tmp_path / "dest").read_bytes() == data
+
+
+def test_importing_is_quick_and_light() -> None:
+    """No HTTP library, SDK, or terminal library before one is needed."""
+    script = (
+        "import sys, reknit\n"
+        "heavy = {'requests', 'boto3', 'keystoneauth1', 'typer', 'rich', 'awscrt'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_missing_library_is_named(tmp_path: Path) -> None:
+    """The hint is the command to type."""
+    script = (
+        "import sys; sys.modules['botocore.config'] = None; sys.modules['boto3'] = None\n"
+        "from reknit.__main__ import main\n"
+        "sys.argv = ['reknit', 'get', 's3://b/k', sys.argv[1]]; main()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "dest")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "pip install 'midstream[s3]'" in result.stderr
