@@ -8,24 +8,28 @@ the first case of a driver on a store, the control case without faults must pass
 from __future__ import annotations
 
 import heapq
-import shutil
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from midstream._errors import MidstreamError, SetupError, UsageError
-from midstream._runner import CONTROL, Case, Place, Result, Runner, without
+from midstream._errors import UsageError
+from midstream._grounds import Grounds
+from midstream._runner import Case, Result
 from midstream._scenario import Loaded, Variant, applies
-from midstream._schedule import Schedule
 from midstream._verdict import FINE, Verdict
 from midstream._workers import DriverProcess, process_for
 from midstream._xfail import KnownFailures
 from midstream.drivers import Driver
-from midstream.injectors import Injector, RunningInjector
-from midstream.stores import RunningStore, Store
+from midstream.injectors import Injector
+from midstream.stores import Store
+
+# These say nothing about whether a driver is right, so they neither confirm nor refute a known failure.
+SILENT = frozenset({Verdict.OBSERVED, Verdict.NOT_APPLICABLE, Verdict.NOT_REACHED})
+
+
+class _Stopped(Exception):
+    """The run is ending; there is nothing more for a lane to do."""
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Matrix:
     injectors: Sequence[Injector]
     seed: int = 0
     only: Variant | None = None  # replay: this case and no other
+    folder: str = ""  # where the scenario files are, when they are not the bundled ones
 
     def cases(self) -> Iterator[Case]:
         """Every case, in a fixed order."""
@@ -50,7 +55,9 @@ class Matrix:
                         if self.only is None and not applies(loaded, store.id, store.kind):
                             continue
                         for variant in [self.only] if self.only else loaded.variants(self.seed):
-                            yield Case(loaded, variant, driver, version, store, injector.id, self.seed)
+                            yield Case(
+                                loaded, variant, driver, version, store, injector.id, self.seed, self.folder
+                            )
 
     def count(self) -> int:
         return sum(1 for _ in self.cases())
@@ -63,7 +70,6 @@ class Tally:
     verdicts: Counter[str] = field(default_factory=Counter)
     broken: int = 0
     harness: int = 0
-    surprises: int = 0
 
     def add(self, result: Result) -> None:
         self.verdicts[result.judgement.verdict.value] += 1
@@ -98,61 +104,58 @@ class Campaign:
         self._order = threading.Lock()  # reports results
         self._waiting: list[tuple[int, Result]] = []
         self._next = 0
-        self._setup = threading.RLock()  # starts stores, runs controls
-        self._places: dict[tuple[str, str], Place] = {}
-        self._injectors: dict[str, RunningInjector] = {}
-        self._controls: dict[tuple[str, str, str], str] = {}
+        self._grounds = Grounds({injector.id: injector for injector in matrix.injectors})
         self._failure: BaseException | None = None
         self._stop = threading.Event()
         self._processes: list[DriverProcess] = []
-        self.folder = Path(tempfile.mkdtemp(prefix="midstream-"))
+        self._warm: dict[str, DriverProcess] = {}
 
     def run(self) -> Tally:
         """Work through the matrix. Raises what a lane could not go on after; cleans up in any case."""
-        lanes = []
+        lanes: list[threading.Thread] = []
         try:
             first = next(self.matrix.cases(), None)
             if first is None:
-                raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
-            warm = self._process(first.driver)  # its imports overlap with the start of the store
-            self._place(first)
-            lanes = [
-                threading.Thread(target=self._lane, args=(warm if i == 0 else None,), name=f"lane-{i}")
-                for i in range(self._jobs)
-            ]
-            for lane in lanes:
-                lane.start()
+                raise UsageError("nothing to run: no selected scenario is meant for the stores and drivers")
+            self._warm = {first.driver.id: self._process(first.driver)}  # imports while the store starts
+            self._grounds.place(first.store, first.injector)
+            for i in range(self._jobs):
+                lanes.append(threading.Thread(target=self._lane, name=f"lane-{i}"))
+                lanes[-1].start()
             for lane in lanes:
                 while lane.is_alive():
                     lane.join(0.5)  # short, so that Ctrl-C is heard
         finally:
-            self._stop.set()
-            for process in self._processes:
-                process.close()
+            # In this order: a lane whose driver is killed here must already know that it is not to report.
+            with self._lock:
+                self._stop.set()
+                processes = list(self._processes)
+            for process in processes:
+                process.kill()
             for lane in lanes:
                 lane.join(10)
-            self._clean_up()
+            for process in processes:
+                process.close()
+            self._grounds.close()
         if self._failure:
             raise self._failure
         return self.tally
 
-    def _clean_up(self) -> None:
-        for injector in self._injectors.values():
-            injector.stop()
-        for place in self._places.values():
-            place.running.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _process(self, driver: Driver) -> DriverProcess:
-        process = process_for(driver, self.folder)
         with self._lock:
+            if self._stop.is_set():
+                raise _Stopped
+            if warm := self._warm.pop(driver.id, None):
+                return warm
+            process = process_for(driver, self._grounds.folder)
             self._processes.append(process)
-        return process
+            return process
 
     # --- lanes
 
-    def _lane(self, warm: DriverProcess | None) -> None:
-        processes: dict[str, DriverProcess] = {}
+    def _lane(self) -> None:
+        process: DriverProcess | None = None
+        running = ""
         try:
             while not self._stop.is_set():
                 with self._lock:
@@ -160,89 +163,42 @@ class Campaign:
                 if item is None:
                     return
                 number, case = item
-                if case.driver.id not in processes:
-                    for old in processes.values():
-                        old.close()
-                    processes = {case.driver.id: warm or self._process(case.driver)}
-                    warm = None
-                result = self._case(case, processes[case.driver.id])
-                self._deliver(number, result)
+                if process is None or running != case.driver.id:
+                    if process:
+                        process.close()
+                    process, running = self._process(case.driver), case.driver.id
+                result = self._judged(self._grounds.run(case, process))
+                with self._order:
+                    if self._stop.is_set():
+                        return  # its driver may have been killed by us
+                    self._deliver(number, result)
+        except _Stopped:
+            return
         except BaseException as error:
-            if not self._stop.is_set():
-                self._failure = self._failure or error
-                self._stop.set()
-
-    def _case(self, case: Case, process: DriverProcess) -> Result:
-        place = self._place(case)
-        injector = next(i for i in self.matrix.injectors if i.id == case.injector)
-        if reason := injector.carries(Schedule.parse(case.variant.faults)):
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        runner = Runner(place, process)
-        return self._judged(runner.run(case, self._control(case, runner)))
-
-    def _control(self, case: Case, runner: Runner) -> str:
-        """How the control case ended; run once per driver, store and injector."""
-        key = (case.driver.id, case.store.id, case.injector)
-        with self._setup:
-            if key not in self._controls:
-                control = replace(case, scenario=CONTROL, variant=next(CONTROL.variants(case.seed)))
-                judged = runner.run(control).judgement
-                fine = judged.verdict is Verdict.PASS
-                self._controls[key] = (
-                    "pass" if fine else f"{judged.verdict.value}: {judged.diagnosis}"
-                )
-            return self._controls[key]
+            with self._order:
+                if not self._stop.is_set():
+                    self._failure = self._failure or error
+                    self._stop.set()
 
     def _judged(self, result: Result) -> Result:
         """Hold a result against what is expected of it."""
-        known = self._known.match(result.case, result.judgement.verdict)
-        if result.judgement.level == "harness":
+        if result.judgement.level == "harness" or result.judgement.verdict in SILENT:
             return result
+        known = self._known.match(result.case)
         if known is None:
             return replace(result, expected=not result.judgement.breaks_must)
-        if result.judgement.verdict in FINE:
-            return replace(result, expected=False, note=f"listed as a known failure, but passes: {known.reason}")
-        if known.verdict not in (None, result.judgement.verdict.value):
+        verdict = result.judgement.verdict
+        if verdict in FINE:
+            note = f"listed as a known failure, but passes: {known.reason}"
+            return replace(result, expected=False, note=note)
+        if known.verdict not in (None, verdict.value):
             return replace(result, expected=False, note=f"known to fail as {known.verdict}: {known.reason}")
         return replace(result, expected=True, note=f"known failure: {known.reason}")
 
     def _deliver(self, number: int, result: Result) -> None:
-        with self._order:
-            heapq.heappush(self._waiting, (number, result))
-            while self._waiting and self._waiting[0][0] == self._next:
-                _, ready = heapq.heappop(self._waiting)
-                self._next += 1
-                self.tally.add(ready)
-                self._report(ready)
-
-    # --- places
-
-    def _place(self, case: Case) -> Place:
-        """The started store and injector of a case; a store that has died is started again."""
-        key = (case.store.id, case.injector)
-        with self._setup:
-            place = self._places.get(key)
-            if place and not place.running.alive():
-                place.running.stop()
-                del self._places[key]
-                place = None
-            if place is None:
-                if case.injector not in self._injectors:
-                    injector = next(i for i in self.matrix.injectors if i.id == case.injector)
-                    self._injectors[case.injector] = injector.start()
-                store = self._start_store(case.store)
-                scratch = self.folder / f"sinks-{case.store.id}-{case.injector}"
-                scratch.mkdir(exist_ok=True)
-                place = Place(case.store, store, self._injectors[case.injector], scratch)
-                self._places[key] = place
-            return place
-
-    def _start_store(self, store: Store) -> RunningStore:
-        folder = Path(tempfile.mkdtemp(prefix=f"{store.id}-", dir=self.folder))
-        try:
-            return store.start(folder)
-        except MidstreamError:
-            raise
-        except OSError as error:
-            raise SetupError(f"store {store.id} cannot start: {error}") from error
-
+        heapq.heappush(self._waiting, (number, result))
+        while self._waiting and self._waiting[0][0] == self._next:
+            _, ready = heapq.heappop(self._waiting)
+            self._next += 1
+            self._report(ready)
+            self.tally.add(ready)

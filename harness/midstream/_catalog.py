@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from midstream._errors import SetupError
+from midstream._errors import SetupError, UsageError
 from midstream._scenario import Loaded, load_text
 
 
@@ -35,8 +35,16 @@ def scenario_folder() -> Path:
 
 def read_scenarios(paths: Iterable[Path]) -> list[Loaded]:
     """Load scenario files; raises UsageError naming file and key."""
-    loaded = [load_text(p.stem, p.read_text(encoding="utf-8"), p.name) for p in sorted(paths)]
-    return sorted(loaded, key=lambda s: s.id)
+    loaded: dict[str, Loaded] = {}
+    for path in sorted(paths):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path.name}: cannot be read: {error}") from None
+        if path.stem in loaded:
+            raise UsageError(f"{path.name}: there are two files of this name, and the name is the id")
+        loaded[path.stem] = load_text(path.stem, text, path.name)
+    return [loaded[name] for name in sorted(loaded)]
 
 
 @cache

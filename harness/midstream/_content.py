@@ -2,11 +2,12 @@
 
 Byte *i* of generation *g* is a function of (seed, g, i). An object is a row of records of 32 bytes:
 
-    sync · 11 digits of the record's number · 20 digits drawn from the seed
+    sync · 11 digits of the record's number · 8 digits drawn for its block · 12 digits drawn for it
 
 Every generation writes with symbols of its own, disjoint from those of the others, so each byte alone tells
-its generation, and any 63 consecutive bytes hold a whole record and so tell their offset. A wrong byte in a
-sink is therefore never only "different": it is byte 4096 of generation 2, or zero, or foreign.
+its generation, and any 63 consecutive bytes hold a whole record and so tell their offset. The drawn digits
+vouch for the number: with a digit of it changed, a record is that of no place at all. A wrong byte in a sink
+is therefore never only "different": it is byte 4096 of generation 2, or zero, or foreign.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ RECORD = 32
 DIGITS = 11
 BLOCK_RECORDS = 4096  # 16**3: the low three digits run through a block, the high eight are the same in it
 BLOCK = RECORD * BLOCK_RECORDS
+HIGH, DRAWN = b" " * (DIGITS - 3), b"_" * 8  # what a block fills in: symbols no alphabet has
 
 # One row a generation: sixteen digits, then the sync symbol. 5 x 17 = 85 of the 94 printable characters.
 ALPHABETS = (
@@ -41,22 +43,26 @@ def _alphabet(generation: int) -> bytes:
 
 @lru_cache(maxsize=32)
 def _template(seed: int, generation: int) -> bytes:
-    """One block with the high digits left open (as spaces, a symbol no alphabet has)."""
+    """One block with the digits left open that differ from block to block."""
     alphabet = _alphabet(generation)
     draw = random.Random(f"midstream content {seed}")
     to_symbols = bytes.maketrans(b"0123456789abcdef", alphabet[:16])
     rows = []
     for record in range(BLOCK_RECORDS):
-        digits = b"%03x%020x" % (record, draw.getrandbits(80))
-        rows.append(alphabet[16:] + b" " * (DIGITS - 3) + digits.translate(to_symbols))
+        low, drawn = (
+            digits.translate(to_symbols) for digits in (b"%03x" % record, b"%012x" % draw.getrandbits(48))
+        )
+        rows.append(alphabet[16:] + HIGH + low + DRAWN + drawn)
     return b"".join(rows)
 
 
 @lru_cache(maxsize=64)
 def _block(seed: int, generation: int, index: int) -> bytes:
     alphabet = _alphabet(generation)
-    high = (b"%08x" % index).translate(bytes.maketrans(b"0123456789abcdef", alphabet[:16]))
-    return _template(seed, generation).replace(b" " * (DIGITS - 3), high)
+    to_symbols = bytes.maketrans(b"0123456789abcdef", alphabet[:16])
+    drawn = b"%08x" % random.Random(f"midstream block {seed} {index}").getrandbits(32)
+    block = _template(seed, generation).replace(HIGH, (b"%08x" % index).translate(to_symbols))
+    return block.replace(DRAWN, drawn.translate(to_symbols))
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,15 @@ class Run:
     def length(self) -> int:
         return self.end - self.start
 
+    @property
+    def line(self) -> tuple[int, int]:
+        """Generation and shift: runs of one line are parts of one copy of the object."""
+        return self.source, self.origin - self.start
+
 
 ZERO, FOREIGN = 0, -1
-# Fewer bytes than this prove no origin: flipping one bit turns some symbols of one generation into the very
-# symbol another one has there.
+# Fewer bytes than this prove no origin, unless they go on where a neighbour stopped: flipping one bit turns
+# some symbols of one generation into the very symbol another one has there.
 TELLING = 4
 _WHOLE_RECORD = re.compile(
     b"|".join(
@@ -162,7 +173,8 @@ def explain(
         if len(runs) >= limit:
             runs.append(Run(at, size, FOREIGN))
             break
-        run = _next_run(read, at, size, seed, runs[-1] if runs else None, object_size)
+        known = next((run for run in reversed(runs) if run.source > 0), None)
+        run = _next_run(read, at, size, seed, known, object_size)
         if runs and run.source == FOREIGN == runs[-1].source:
             runs[-1] = Run(runs[-1].start, run.end, FOREIGN)
         else:
@@ -184,13 +196,14 @@ def _extend(read: Callable[[int, int], bytes], at: int, size: int, content: Cont
 
 
 def _next_run(
-    read: Callable[[int, int], bytes], at: int, size: int, seed: int, last: Run | None, object_size: int
+    read: Callable[[int, int], bytes], at: int, size: int, seed: int, known: Run | None, object_size: int
 ) -> Run:
+    """The run that starts at `at`; `known` is the last one before it that a generation wrote."""
     # Likeliest first: the same offset of some generation, so that short runs at their right place, which
     # hold no whole record, are told too.
     guesses = [(g, at) for g in range(1, GENERATIONS + 1)]
-    if last and last.source > 0:
-        guesses.insert(0, (last.source, last.origin + last.length))
+    if known:
+        guesses.insert(0, (known.source, known.origin + at - known.start))
     best: Run | None = None
     for generation, origin in guesses:
         if origin >= object_size:
@@ -200,10 +213,11 @@ def _next_run(
             end = _extend(read, at, size, Content(object_size, seed, generation), origin)
             if best is None or end > best.end:
                 best = Run(at, end, generation, origin)
-    if best and (best.length >= RECORD or (best.end == size and (best.length >= TELLING or not at))):
+    goes_on = bool(best and known and best.line == known.line)
+    if best and (
+        best.length >= RECORD or (best.end == size and (best.length >= TELLING or goes_on or not at))
+    ):
         return best
-    if best and best.length < TELLING:
-        best = None
     window = read(at, _LOOK)
     zeros = len(window) - len(window.lstrip(b"\0"))
     if zeros:
@@ -231,7 +245,14 @@ def _next_run(
         if position == back:
             return Run(at, _extend(read, at, size, content, offset - back), generation, offset - back)
         reach = min(reach, position - back) if hole >= 0 else position - back
+        goes_on = goes_on or bool(best and best.line == (generation, offset - position - at))
         break
-    if best and best.length >= reach:
+    else:
+        if known and hole < 0 and not beyond:  # the last bytes, too few for a record, may be in their place
+            content = Content(object_size, seed, known.source)
+            want = content.read(known.origin + at - known.start, reach)
+            if len(want) == reach:
+                reach -= min(_common(window[::-1], want[::-1]), reach - 1)
+    if best and (goes_on or best.length >= max(reach, TELLING)):
         return best
     return Run(at, at + reach, FOREIGN)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _SECRET_FIELDS = re.compile(
-    r"authorization|proxy-authorization|cookie|set-cookie|x-auth-(?:token|key|user)|x-storage-token"
-    r"|x-subject-token|x-amz-security-token",
+    r"authorization|proxy-authorization|cookie|set-cookie|x-auth-(?:token|key|user)|x-storage-(?:token|pass)"
+    r"|x-(?:subject|service)-token|x-amz-security-token|x-(?:account|container)-meta-temp-url-key(?:-2)?"
+    r"|x-amz-(?:copy-source-)?server-side-encryption-customer-key",
     re.IGNORECASE,
 )
 _SECRET_QUERY = re.compile(
-    r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid|temp_url_sig|token"
-    r"|key|password|sig)=)[^&#\s]*"
+    r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|awsaccesskeyid"
+    r"|temp_url_sig|(?:access_)?token|key|password|sig)=)[^&#\s>\"]*"
 )
 REDACTED = "[redacted]"
 
@@ -29,11 +30,8 @@ def redact_target(target: str) -> str:
 
 
 def redact_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Header fields with credentials taken out; `Location` is treated as a target."""
-    return [
-        (n, REDACTED if _SECRET_FIELDS.fullmatch(n) else redact_target(v) if n.lower() == "location" else v)
-        for n, v in fields
-    ]
+    """Header fields with credentials taken out, also those in URLs (Location, Link, Referer, ...)."""
+    return [(n, REDACTED if _SECRET_FIELDS.fullmatch(n) else redact_target(v)) for n, v in fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,8 @@ class Exchange:
     """One request and what came of it, folded from its events.
 
     `base` is the object offset of the first payload byte (None: no object bytes), `sent` the payload bytes
-    handed to the client's kernel, `end` why it ended: complete, cut, client-left, upstream-closed, held, open.
+    handed to the client's kernel, `wire` all bytes of the response with its interim ones, `end` why it ended:
+    complete, cut, client-left, upstream-closed, held, open.
     """
 
     connection: int
@@ -105,7 +104,7 @@ class Exchange:
         return self.field("range")
 
     def field(self, name: str) -> str | None:
-        return next((v for n, v in self.fields if n.lower() == name), None)
+        return next((v for n, v in self.fields if n.lower() == name.lower()), None)
 
 
 @dataclass(frozen=True)

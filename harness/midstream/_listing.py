@@ -18,12 +18,12 @@ def _availability(member: Any) -> Availability:
 
 def _exercised(out: Path) -> set[str]:
     """Scenarios that ran to a verdict about the driver in the newest results."""
+    idle = {"not_applicable", "not_reached", "harness_error"}
     try:
         cases = json.loads((out / "results.json").read_text(encoding="utf-8"))["cases"]
-    except (OSError, ValueError, KeyError):
-        return set()
-    idle = {"not_applicable", "not_reached", "harness_error"}
-    return {case["scenario"] for case in cases if case["verdict"] not in idle}
+        return {case["scenario"] for case in cases if case["verdict"] not in idle}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()  # no results there, or not ours
 
 
 def rows(what: str, out: Path) -> list[dict[str, Any]]:
@@ -73,7 +73,8 @@ def line(what: str, row: dict[str, Any]) -> str:
         return f"{row['id']:<34} {row['kind']:<8} {' '.join(row['properties']):<14} {row['requirement']}"
     if what == "properties":
         mark = "x" if row["exercised"] else " "
-        return f"[{mark}] {row['id']:<4} {len(row['scenarios']):>3} scenarios  {row['level'].upper()} {row['text']}"
+        count = f"{len(row['scenarios']):>3} scenarios"
+        return f"[{mark}] {row['id']:<4} {count}  {row['level'].upper()} {row['text']}"
     note = "" if row["available"] else f"  (not here: {row['reason']})"
     return f"{row['id']:<16} {row['summary']}{note}"
 

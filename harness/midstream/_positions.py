@@ -21,6 +21,7 @@ from midstream._wire import Head, Place, Span
 
 PLACES = {
     "accept": "a connection, before anything is read from it",
+    "request": "a request, before the store sees it",
     "head": "before the first byte of the response head",
     "status-line": "inside the status line",
     "headers": "after the first field line",

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from midstream._errors import UsageError
+from midstream._errors import SetupError, UsageError
 from midstream._evidence import Event
 from midstream._registry import load
 from midstream._schedule import Schedule
@@ -25,29 +25,30 @@ def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
 
     Raises UsageError when it is no http URL, or not on this machine and not allowed by name.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port or 80
+        parts = urlsplit(url)
+        port = 80 if parts.port is None else parts.port
+        extra = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
     except ValueError:
-        port = 0
-    if parts.scheme != "http" or not parts.hostname or not port or parts.path not in ("", "/"):
+        parts, port, extra = urlsplit(""), 0, True
+    if parts.scheme != "http" or not parts.hostname or not port or extra:
         raise UsageError(f"--upstream {url}: use http://HOST:PORT (TLS and paths are the client's business)")
     try:
         found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"--upstream {url}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--upstream {url}: {getattr(error, 'strerror', None) or error}") from None
     address = str(found[0][4][0])
-    if not ipaddress.ip_address(address).is_loopback and parts.hostname not in allowed:
+    if not ipaddress.ip_address(address).is_loopback and parts.hostname not in map(str.lower, allowed):
         raise UsageError(
-            f"--upstream {url}: {parts.hostname} is not on this machine; faults are only let loose on it with "
-            f"--allow-host {parts.hostname}"
+            f"--upstream {url}: {parts.hostname} is not on this machine; faults are only let loose on it "
+            f"with --allow-host {parts.hostname}"
         )
     return address, port
 
 
 def listen_port(text: str) -> int:
     """The port to listen on; raises UsageError for anything but a loopback address."""
-    found = re.fullmatch(r"(?:127\.0\.0\.1|localhost)?:?(\d{1,5})", text)
+    found = re.fullmatch(r"(?:(?:127\.0\.0\.1|localhost)?:)?([0-9]{1,5})", text)
     if not found or int(found[1]) > 65535:
         raise UsageError(f"--listen {text}: use 127.0.0.1:PORT; the proxy listens on this machine only")
     return int(found[1])
@@ -67,17 +68,26 @@ def open_proxy(
     upstream: str, faults: Sequence[str], listen: str, allowed: Sequence[str], say: Callable[[str], None]
 ) -> tuple[Session, RunningInjector]:
     """Start listening; raises UsageError or SetupError before anything runs."""
-    schedule = Schedule.parse(faults)
+    try:
+        schedule = Schedule.parse(faults)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from None
     address = resolve_upstream(upstream, allowed)
     port = listen_port(listen)
 
     def tell(event: Event) -> None:
         if line := describe(event):
-            say(line)
+            try:
+                say(line)
+            except OSError:
+                pass  # nobody reads any more; the proxy goes on
 
     injector: RunningInjector = load("injectors", "embedded").start()
     try:
         return injector.open(Plan(address, schedule, http_operation, None, port, tell)), injector
+    except SetupError as error:
+        injector.stop()
+        raise SetupError(f"--listen {listen}: {error}") from None
     except BaseException:
         injector.stop()
         raise

@@ -22,14 +22,16 @@ from midstream._schedule import Schedule
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_BRACES = re.compile(r"\{([a-z_]+)\}")
 MAX_SIZE = 1 << 40
+MAX_VALUES = 1_000_000  # of one `vary` key: a plan is a line, and a slip in it must not fill the memory
 
 Kind = Literal["must", "should", "observe"]
 
 
 def parse_size(text: str | int) -> int:
     """Bytes: `65536`, `64KiB`, `5MiB+1`, `1MiB-1`; raises ValueError."""
-    found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)?\s*(?:([+-])\s*(\d+))?", str(text))
+    found = re.fullmatch(r"([0-9]{1,15})\s*(KiB|MiB|GiB)?\s*(?:([+-])\s*([0-9]{1,15}))?", str(text))
     if not found:
         raise ValueError(f"{text!r} is no size; use bytes, or 64KiB, 5MiB+1, 1GiB")
     size = int(found[1]) * _UNITS[found[2] or ""] + int(f"{found[3] or '+'}{found[4] or 0}")
@@ -56,6 +58,13 @@ class ObjectModel(_Strict):
     digest: bool = Field(True, description="whether the store offers a digest of the whole object")
     head: bool = Field(True, description="whether the store answers HEAD")
 
+    @field_validator("size")
+    @classmethod
+    def _readable(cls, value: int | str) -> int | str:
+        if not _BRACES.search(str(value)):
+            parse_size(value)
+        return value
+
 
 class Expect(_Strict):
     """What a correct driver does."""
@@ -70,6 +79,12 @@ class Expect(_Strict):
         "1MiB", description="payload bytes that may be fetched again per fault that fired"
     )
     requests: int = Field(40, ge=1, description="more object requests than this are a retry storm")
+
+    @field_validator("refetch")
+    @classmethod
+    def _readable(cls, value: int | str) -> int | str:
+        parse_size(value)
+        return value
 
 
 class Scenario(_Strict):
@@ -87,7 +102,7 @@ class Scenario(_Strict):
     faults: list[str] = Field(default=[], description="fault lines; may hold {names} of `vary`")
     vary: dict[str, list[int | str] | str] = Field(
         default={},
-        description="values for each {name}: a list, or a plan: each A-B, sample N, around X, boundaries STEP",
+        description="values for each {name}: a list, or a plan: each A-B, sample N, around X, boundaries N",
     )
     expect: Expect = Expect()
     deadline: float = Field(30.0, gt=0, le=600, description="seconds after which a driver counts as hung")
@@ -98,6 +113,14 @@ class Scenario(_Strict):
         for item in value:
             if not re.fullmatch(r"P([1-9]|[1-3]\d|4[0-8])", item):
                 raise ValueError(f"{item!r} is no property; use P1 to P48")
+        return value
+
+    @field_validator("vary")
+    @classmethod
+    def _nameable(cls, value: dict[str, list[int | str] | str]) -> dict[str, list[int | str] | str]:
+        for name in value:
+            if not _BRACES.fullmatch(f"{{{name}}}"):
+                raise ValueError(f"{name!r} cannot be written in braces; use a-z and _")
         return value
 
     @field_validator("deadline", mode="before")
@@ -117,7 +140,18 @@ class Variant:
 
     @property
     def name(self) -> str:
-        return ";".join(f"{k}={v}" for k, v in self.values)
+        return ";".join(f"{k}={_escape(v)}" for k, v in self.values)
+
+
+def _escape(value: str) -> str:
+    """A value within a variant's name, where a semicolon separates values."""
+    return re.sub(r"%(?=25|3B)", "%25", value).replace(";", "%3B")
+
+
+def parse_values(name: str) -> dict[str, str]:
+    """Read a variant's name back."""
+    pairs = (part.partition("=") for part in name.split(";") if part)
+    return {k: re.sub("%(25|3B)", lambda f: "%" if f[1] == "25" else ";", v) for k, _, v in pairs}
 
 
 @dataclass(frozen=True)
@@ -144,65 +178,97 @@ class Loaded:
                 f"scenario {self.id}: {', '.join(sorted(unknown))} does not fit its `vary` keys "
                 f"({', '.join(sorted(self.model.vary)) or 'it has none'})"
             )
-        faults = tuple(self._fill(line, values) for line in self.model.faults)
-        size = parse_size(self._fill(str(self.model.object.size), values))
+        faults = tuple(self._fill("faults", line, values) for line in self.model.faults)
+        text = self._fill("object.size", str(self.model.object.size), values)
+        try:
+            size = parse_size(text)
+        except ValueError as error:
+            raise UsageError(f"{self.source}: object.size: {error}") from None
         return Variant(self.id, tuple(sorted(values.items())), size, faults)
 
-    def _fill(self, text: str, values: Mapping[str, str]) -> str:
+    def _fill(self, key: str, text: str, values: Mapping[str, str]) -> str:
         def value(found: re.Match[str]) -> str:
             if found[1] not in values:
-                raise UsageError(f"{self.source}: {{{found[1]}}} is not a key of `vary`")
+                known = ", ".join(sorted(self.model.vary)) or "it has none"
+                raise UsageError(f"{self.source}: {key}: {{{found[1]}}} is not a key of `vary` ({known})")
             return str(values[found[1]])
 
-        return re.sub(r"\{([a-z_]+)\}", value, text)
+        return _BRACES.sub(value, text)
 
     def _values(self, name: str, seed: int) -> list[str]:
         plan = self.model.vary[name]
-        if isinstance(plan, list):
-            return [v for item in plan for v in self._expand(name, str(item), seed)]
-        return self._expand(name, plan, seed)
+        items = plan if isinstance(plan, list) else [plan]
+        # Each value once: two cases of one name could not be told apart.
+        values = list(dict.fromkeys(v for item in items for v in self._expand(name, str(item), seed)))
+        if not values:
+            raise UsageError(f"{self.source}: vary.{name}: {plan!r} gives no value")
+        return values
 
     def _expand(self, name: str, text: str, seed: int) -> list[str]:
         """A plan becomes offsets; anything else is a value itself."""
         if not (found := re.fullmatch(r"(each|sample|around|boundaries) +(\S+)", text)):
             return [text]
-        word, rest = found.groups()
-        size = parse_size(self.model.object.size) if "{" not in str(self.model.object.size) else None
-        where = f"{self.source}: vary.{name}: {text!r}"
+        size = None if _BRACES.search(str(self.model.object.size)) else parse_size(self.model.object.size)
         try:
-            if word == "each":
-                low, _, high = rest.partition("-")
-                return [str(i) for i in range(int(low), int(high) + 1)]
-            if word == "around":
-                middle = parse_size(rest)
-                return [str(i) for i in (middle - 1, middle, middle + 1) if i >= 0]
-            if size is None:
-                raise ValueError("needs an object of one size")
-            if word == "boundaries":
-                step = parse_size(rest)
-                marks = {k + d for k in range(step, size, step) for d in (-1, 0, 1)}
-                return [str(i) for i in sorted(m for m in marks if 0 < m < size)]
-            count = min(int(rest), max(0, size - 1))
-            draw = random.Random(f"{seed} {self.id} {name}")
-            return [str(i) for i in sorted(draw.sample(range(1, size), count))]
+            return [str(i) for i in _plan(found[1], found[2], size, f"{seed} {self.id} {name}")]
         except ValueError as error:
-            raise UsageError(f"{where}: {error}") from None
+            raise UsageError(f"{self.source}: vary.{name}: {text!r}: {error}") from None
+
+
+def _plan(word: str, rest: str, size: int | None, seed: str) -> Sequence[int]:
+    """The offsets a plan stands for; raises ValueError."""
+    if word == "each":
+        span = re.fullmatch(r"([0-9]{1,15})-([0-9]{1,15})", rest)
+        if not span:
+            raise ValueError("use each A-B with two numbers")
+        return _bounded(range(int(span[1]), int(span[2]) + 1))
+    if word == "around":
+        middle = parse_size(rest)
+        return [i for i in (middle - 1, middle, middle + 1) if i >= 0]
+    if size is None:
+        raise ValueError("needs an object of one size")
+    if word == "boundaries":
+        step = parse_size(rest)
+        if step < 1:
+            raise ValueError("a step is at least 1 byte")
+        marks = {k + d for k in _bounded(range(step, size, step)) for d in (-1, 0, 1)}
+        return sorted(m for m in marks if 0 < m < size)
+    if not re.fullmatch(r"[0-9]{1,15}", rest):
+        raise ValueError("use sample N with a number")
+    count = min(int(rest), max(0, size - 1))
+    return sorted(random.Random(seed).sample(range(1, size), len(_bounded(range(count)))))
+
+
+def _bounded(values: range) -> range:
+    if len(values) > MAX_VALUES:
+        raise ValueError(f"{len(values)} values; {MAX_VALUES} are the most")
+    return values
 
 
 def _explain(error: ValidationError, source: str) -> str:
-    lines = []
+    """All problems in one line, each with its key and what is allowed there."""
+    problems: dict[str, list[str]] = {}
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        model: Any = Scenario
+        keys: list[str] = []
+        for part in problem["loc"]:
+            # Behind a field come its indices and the branches of its type, which say nothing to an author.
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                keys.append(str(part))
+                field = model.model_fields.get(str(part))
+                model = field.annotation if field else None
+            elif isinstance(part, int):
+                keys.append(str(part))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            model: type[BaseModel] = Scenario
-            for part in problem["loc"][:-1]:
-                annotation = model.model_fields[str(part)].annotation
-                assert isinstance(annotation, type)
-                model = annotation
-            message = f"unknown key; allowed: {', '.join(model.model_fields)}"
-        lines.append(f"{source}: {where}: {message}")
-    return "\n".join(lines)
+            parent: type[BaseModel] = Scenario
+            for key in keys[:-1]:
+                parent = parent.model_fields[key].annotation  # type: ignore[assignment]
+            message = f"unknown key; allowed: {', '.join(parent.model_fields)}"
+        said = problems.setdefault(".".join(keys) or "(top level)", [])
+        if message not in said:
+            said.append(message)
+    return f"{source}: " + "; ".join(f"{key}: {' or '.join(said)}" for key, said in problems.items())
 
 
 def load_text(name: str, text: str, source: str) -> Loaded:
@@ -221,16 +287,27 @@ def load_text(name: str, text: str, source: str) -> Loaded:
     except ValidationError as error:
         raise UsageError(_explain(error, source)) from None
     loaded = Loaded(name, model, source)
-    used = set(re.findall(r"\{([a-z_]+)\}", " ".join([*model.faults, str(model.object.size)])))
+    used = set(_BRACES.findall(" ".join([*model.faults, str(model.object.size)])))
     if unused := set(model.vary) - used:
         raise UsageError(f"{source}: vary.{min(unused)}: no fault line or size uses {{{min(unused)}}}")
-    try:
-        for variant in itertools.islice(loaded.variants(0), 2000):
-            Schedule.parse(variant.faults)
-    except (UsageError, ValueError) as error:
-        text = str(error)
-        raise UsageError(text if text.startswith(source) else f"{source}: faults: {text}") from None
+    for variant in itertools.islice(loaded.variants(0), 2000):
+        try:
+            schedule_of(variant)
+        except UsageError as error:
+            raise UsageError(f"{source}: faults: {error}") from None
     return loaded
+
+
+def schedule_of(variant: Variant) -> Schedule:
+    """The schedule of a case, percentages resolved.
+
+    Raises UsageError for a line that does not read, or that no byte of the object can make fire.
+    """
+    schedule = Schedule.parse(variant.faults).aim(variant.size)
+    for line, rule in zip(variant.faults, schedule.rules, strict=True):
+        if rule.position.kind == "object" and int(rule.position.value) > variant.size:
+            raise UsageError(f"fault {line!r}: the object ends at byte {variant.size}, so it cannot fire")
+    return schedule
 
 
 def applies(loaded: Loaded, store_id: str, store_kind: str) -> bool:

@@ -24,7 +24,7 @@ from typing import Protocol
 from midstream._errors import UsageError
 from midstream._positions import BadPosition, Position
 from midstream._registry import load
-from midstream._verbs import Close, Hold, Refuse, Respond, Verb
+from midstream._verbs import Refuse, Respond, Rewrite, Verb
 
 CONNECTION = "CONNECTION"
 OPERATIONS = {
@@ -112,9 +112,8 @@ class Rule:
             kind = load("faults", found["fault"])
             position = Position.parse(found["position"])
             kind.check_position(position, connection=who == CONNECTION)
-            return cls(
-                who, found["path"] or "", Ordinals.parse(found["ordinal"]), kind.parse(found["value"]), position
-            )
+            ordinals = Ordinals.parse(found["ordinal"])
+            return cls(who, found["path"] or "", ordinals, kind.parse(found["value"]), position)
         except (BadPosition, ValueError, UsageError) as error:
             raise BadSpec(f"fault {text!r}: {error}") from None
 
@@ -128,6 +127,15 @@ class Rule:
         if self.who not in ("*", method, operation):
             return False
         return not self.path or fnmatchcase(path, self.path)
+
+    @property
+    def at_request(self) -> bool:
+        """Whether the rule fires before the store sees the request."""
+        return self.position.kind == "place" and self.position.value == "request"
+
+    @property
+    def rewrites(self) -> list[Rewrite]:
+        return [v for v in self.fault.verbs() if isinstance(v, Rewrite)]
 
     @property
     def answers(self) -> Respond | None:
@@ -208,8 +216,3 @@ class Schedule:
         armed.fired = True
         counter.fired += 1
         return True
-
-    @property
-    def ends_transfer(self) -> bool:
-        """Whether any rule can end or replace a response."""
-        return any(isinstance(v, Close | Respond | Hold) for r in self.rules for v in r.fault.verbs())

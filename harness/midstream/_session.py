@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from midstream._campaign import Campaign, Matrix
+from midstream._campaign import Campaign, Matrix, Tally
 from midstream._catalog import read_scenarios, scenario_folder
 from midstream._errors import HarnessError, SetupError, UsageError
 from midstream._registry import load, members
 from midstream._runner import Result
-from midstream._scenario import Loaded, select
+from midstream._scenario import Loaded, parse_values, schedule_of, select
 from midstream._xfail import KnownFailures
 from midstream.drivers import Driver
 from midstream.drivers._spec import require, resolve
@@ -64,7 +68,8 @@ def matrix(
         chosen.append((driver, require(driver).version))
     store_members: list[Store] = _available("stores", stores)
     injector_members: list[Injector] = _available("injectors", injectors)
-    return Matrix(_scenarios(globs, folder), chosen, store_members, injector_members, seed)
+    place = "" if folder is None else str(folder)
+    return Matrix(_scenarios(globs, folder), chosen, store_members, injector_members, seed, folder=place)
 
 
 def one_case(
@@ -76,11 +81,12 @@ def one_case(
         raise UsageError(f"replay {spec!r}: use SCENARIO or SCENARIO[name=value;...]")
     whole = matrix([found[1]], [driver], [store], [injector], seed, folder=folder)
     loaded = whole.scenarios[0]
-    pairs = [part.partition("=") for part in (found[2] or "").split(";") if part]
-    if not pairs and loaded.model.vary:
+    values = parse_values(found[2] or "")
+    if not values and loaded.model.vary:
         first = next(loaded.variants(seed))
         raise UsageError(f"replay {spec!r}: say which case, as in {loaded.id}[{first.name}]")
-    whole.only = loaded.variant({k: v for k, _, v in pairs})
+    whole.only = loaded.variant(values)
+    schedule_of(whole.only)
     return whole
 
 
@@ -92,6 +98,63 @@ def _prepare(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror}") from None
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked us to end; `status` is the exit status for that."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `Interrupted`, once: what follows must not disturb the clearing up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def handle(number: int, _: object) -> None:
+        for n in numbers:
+            signal.signal(n, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {n: signal.signal(n, handle) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Reports:
+    """All reports as one. What goes wrong with them is about --out."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+        self._members: list[Report] = [member() for _, member in members("reports")]
+
+    def _each(self, act: Callable[[Report], None]) -> None:
+        for report in self._members:
+            try:
+                act(report)
+            except OSError as error:
+                raise HarnessError(f"--out {self._info.out}: {error.strerror or error}") from error
+
+    def begin(self) -> None:
+        self._each(lambda report: report.begin(self._info))
+
+    def case(self, record: dict[str, Any], result: Result) -> None:
+        self._each(lambda report: report.case(record, result.evidence_record))
+
+    def end(self, summary: dict[str, int]) -> None:
+        self._each(lambda report: report.end(summary))
+
+    def discard(self) -> None:
+        for report in self._members:
+            report.discard()
 
 
 def execute(
@@ -106,17 +169,30 @@ def execute(
 ) -> int:
     """Run a matrix, write every report, print the outcome; the exit status."""
     known = KnownFailures.read(xfail) if xfail else None
-    _prepare(out)
     total = matrix.count()
-    info = RunInfo(version, matrix.seed, total, out)
-    reports: list[Report] = [member() for _, member in members("reports")]
-    screen = _screen(plain, total)
+    if not total:
+        raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
+    _prepare(out)
+    with interruptible():
+        return _execute(matrix, out, total, min(jobs, total), known, version, _screen(plain, total), wire)
+
+
+def _execute(
+    matrix: Matrix,
+    out: Path,
+    total: int,
+    jobs: int,
+    known: KnownFailures | None,
+    version: str,
+    screen: _Plain,
+    wire: bool,
+) -> int:
+    reports = _Reports(RunInfo(version, matrix.seed, total, out))
     summary: dict[tuple[str, str, str], Counter[str]] = {}
 
     def on_result(result: Result) -> None:
         record = result.record()
-        for report in reports:
-            report.case(record, result.evidence_record)
+        reports.case(record, result)
         key = (record["driver"], record["store"], record["injector"])
         summary.setdefault(key, Counter())[record["verdict"]] += 1
         screen.case(record)
@@ -124,26 +200,26 @@ def execute(
             for line in wire_lines(result):
                 screen.line(line)
 
-    campaign = Campaign(matrix, on_result, jobs=jobs, known=known)
+    tally, interrupted = Tally(), 0
     try:
-        for report in reports:
-            report.begin(info)
-        interrupted = False
+        reports.begin()
         try:
+            campaign = Campaign(matrix, on_result, jobs=jobs, known=known)
+            tally = campaign.tally
             campaign.run()
-        except KeyboardInterrupt:
-            interrupted = True
-        for report in reports:
-            report.end(dict(campaign.tally.verdicts))
-    except OSError as error:
-        raise HarnessError(f"--out {out}: {error.strerror or error}") from error
+        except Interrupted as signalled:
+            interrupted = signalled.status
+        finally:
+            # Also when the run cannot go on: what was found out until then is whole and valid.
+            reports.end(dict(tally.verdicts))
     finally:
+        reports.discard()
         screen.close()
     screen.table(summary)
     if interrupted:
-        screen.line(f"interrupted after {sum(campaign.tally.verdicts.values())} of {total} cases")
+        screen.line(f"interrupted after {sum(tally.verdicts.values())} of {total} cases")
     screen.line(f"report: {out / 'index.html'}  (results.json, junit.xml and cases/ beside it)")
-    return 130 if interrupted else campaign.tally.exit_status
+    return interrupted or tally.exit_status
 
 
 def wire_lines(result: Result) -> list[str]:
@@ -168,7 +244,7 @@ def wire_lines(result: Result) -> list[str]:
                 text = f"{e.kind} {d}"
         lines.append(f"  {e.at:9.4f} s  {text}")
     lines.append(f"  driver said: {result.outcome.said} {result.outcome.error}".rstrip())
-    return lines
+    return [printable(line) for line in lines]
 
 
 class _Plain:
@@ -178,8 +254,12 @@ class _Plain:
         self._total = total
 
     def line(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of our output has gone; the reports are still wanted.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def case(self, record: dict[str, Any]) -> None:
         if not record["level"] and record["expected"] and self._total > 1:
@@ -201,7 +281,12 @@ def case_lines(record: dict[str, Any]) -> list[str]:
     note = f"  ({record['note']})" if record["note"] else ""
     head = f"{record['verdict']:<17} {record['id']}{note}"
     detail = [f"    {record['diagnosis']}"] if record["diagnosis"] else []
-    return [head, *detail, f"    {record['replay']}"]
+    return [printable(line) for line in (head, *detail, f"    {record['replay']}")]
+
+
+def printable(text: str) -> str:
+    """Text of any origin on one line of a terminal: control characters as escapes."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 class _Rich(_Plain):
@@ -236,19 +321,18 @@ class _Rich(_Plain):
         self._progress.stop()
 
     def table(self, summary: dict[tuple[str, str, str], Counter[str]]) -> None:
+        from rich.markup import escape
         from rich.table import Table
 
-        colours = {"pass": "green", "clean_failure": "green", "restarted": "yellow", "harness_error": "magenta"}
-        quiet = {"observed", "not_applicable", "not_reached"}
+        colours = dict.fromkeys(("pass", "clean_failure"), "green")
+        colours |= dict.fromkeys(("observed", "not_applicable", "not_reached"), "dim")
+        colours |= {"restarted": "yellow", "harness_error": "magenta"}
         table = Table("driver", "store", "injector", "verdicts")
         for (driver, store, injector), verdicts in summary.items():
-            cells = [
-                f"[{colours.get(v, 'dim' if v in quiet else 'red')}]{v} {n}[/]" for v, n in sorted(verdicts.items())
-            ]
-            table.add_row(driver, store, injector, "  ".join(cells))
+            cells = [f"[{colours.get(v, 'red')}]{v} {n}[/]" for v, n in sorted(verdicts.items())]
+            table.add_row(escape(driver), store, injector, "  ".join(cells))
         self._console.print(table)
 
 
 def _screen(plain: bool, total: int) -> _Plain:
     return _Plain(total) if plain or not sys.stdout.isatty() else _Rich(total)
-

@@ -6,8 +6,12 @@ N faults and M injectors stay N + M pieces of code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
+
+from midstream._wire import Head
 
 
 class Ending(StrEnum):
@@ -55,4 +59,79 @@ class Refuse:
     seconds: float | None
 
 
-Verb = Close | Hold | Pace | Respond | Refuse
+@dataclass(frozen=True)
+class Send:
+    """Put these bytes on the wire here, outside any message (an interim response, say)."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """Change the request before the store sees it; `edit` gives None where there is nothing to change."""
+
+    edit: Callable[[Head], Head | None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A response about to be rewritten.
+
+    `base` is the object offset of the first payload byte (None: no object bytes), `length` the declared
+    payload length, `total` the object's size, each None where unknown. `at` is the payload offset of the
+    fault's position, None when it lies outside this response or in no payload.
+    """
+
+    head: Head
+    base: int | None
+    length: int | None
+    total: int | None
+    at: int | None = None
+
+
+class Payload(Protocol):
+    """Changes a payload as it streams by. Pure: bytes in, bytes out.
+
+    `touched` turns true with the first byte that differs; `over` ends the body early, cleanly.
+    """
+
+    touched: bool
+    over: bool
+
+    def feed(self, data: bytes) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Change a response on its way: its head, and if `payload` is given the bytes of its body.
+
+    `head` gives the new head, or None when this response is none to change; `Content-Length` in it must fit
+    the new body. `coded` says that the new payload is not the object's bytes in their order any more, so no
+    object offset can be told in it.
+    """
+
+    head: Callable[[Context], Head | None]
+    payload: Callable[[Context], Payload] | None = None
+    coded: bool = False
+
+
+@dataclass(frozen=True)
+class Mutate:
+    """Change the object in the store, out of band, while the response waits at the position.
+
+    `action` is same, shorter, longer (replaced by another generation of that size), append, delete,
+    lose-segment or change-segment.
+    """
+
+    action: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Send the driver's process a signal, at exactly this byte."""
+
+    signal: str
+
+
+Verb = Close | Hold | Pace | Respond | Refuse | Send | EditRequest | Rewrite | Mutate | Kill

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from midstream._content import FOREIGN, ZERO, Run
-from midstream._evidence import Facts
+from midstream._content import FOREIGN, RECORD, ZERO, Run
+from midstream._evidence import Facts, redact_target
 
 
 class Verdict(StrEnum):
@@ -96,7 +96,10 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The driver's own word: `said` is ok, failed, hang or crash; `error` its message."""
+    """The driver's own word: `said` is ok, failed, hang or crash; `error` its message.
+
+    `not run` stands in results of cases that never came to the driver.
+    """
 
     said: str
     error: str = ""
@@ -172,74 +175,96 @@ def name_damage(sink: Sink, size: int, generations: Sequence[int]) -> tuple[Verd
     """Name what is wrong with a file that is not exact."""
     if not sink.exists:
         return Verdict.TRUNCATED, "reported success, but there is no file"
-    runs = sink.runs
-    foreign = [r for r in runs if r.source == FOREIGN]
-    zero = [r for r in runs if r.source == ZERO]
-    own = [r for r in runs if r.source > 0]
-    sources = sorted({r.source for r in own})
-    if len(sources) > 1:
-        second = next(r for r in own if r.source != own[0].source)
+    own = [r for r in sink.runs if r.source > 0]
+    zero = [r for r in sink.runs if r.source == ZERO]
+    foreign = [r for r in sink.runs if r.source == FOREIGN]
+    if second := next((r for r in own if r.source != own[0].source), None):
         return Verdict.SPLICED, (
             f"generation {own[0].source} up to {numbers(second.start)}, "
             f"generation {second.source} from {numbers(second.start)}"
         )
-    if foreign and not own:
-        return Verdict.FOREIGN, f"none of the {numbers(sink.size)} bytes are the object's"
-    if zero and not foreign and all(r.start == r.origin for r in own):
+    in_place = all(r.start == r.origin for r in own)
+    if zero and not foreign and in_place and sink.size <= size:
         where = ", ".join(_span(r.start, r.end) for r in zero[:3])
         return Verdict.HOLE, f"{where} zero, {'the rest in place' if own else 'nothing else there'}"
-    if foreign:
-        first = foreign[0]
-        realigned = all(r.start == r.origin for r in own) and sink.size == size
-        if realigned and sum(r.length for r in foreign) <= 64:
-            return Verdict.CORRUPT, f"{_span(first.start, first.end)} changed, length kept"
-        return Verdict.FOREIGN, f"{_span(first.start, first.end)} of the file are not the object's"
+    if foreign or zero:
+        return _not_ours(own, sorted([*foreign, *zero], key=lambda r: r.start), sink.size, size, in_place)
     if not own:
         return Verdict.TRUNCATED, f"0 of {numbers(size)} bytes"
-    if len(own) == 1 and own[0].start == own[0].origin == 0:
-        if sink.size < size:
-            return Verdict.TRUNCATED, f"{numbers(sink.size)} of {numbers(size)} bytes"
-        if own[0].source not in generations:
-            return Verdict.SPLICED, f"all of generation {own[0].source}, which was not to be had"
+    if len(own) == 1 and in_place and sink.size >= size and own[0].source not in generations:
+        return Verdict.SPLICED, f"all of generation {own[0].source}, which was not to be had"
     return _misplaced(own, size)
+
+
+def _not_ours(
+    own: Sequence[Run], other: Sequence[Run], length: int, size: int, in_place: bool
+) -> tuple[Verdict, str]:
+    """Bytes in the file that the object does not have there."""
+    if not own:
+        return Verdict.FOREIGN, f"none of the {numbers(length)} bytes are the object's"
+    first = other[0]
+    # A few changed bytes with everything else where it belongs are damage, not somebody else's text.
+    if in_place and length == size and sum(r.length for r in other) <= 64:
+        return Verdict.CORRUPT, f"{_span(first.start, first.end)} changed, length kept"
+    return Verdict.FOREIGN, f"{_span(first.start, first.end)} of the file are not the object's"
 
 
 def _misplaced(own: Sequence[Run], size: int) -> tuple[Verdict, str]:
     """One generation only, every byte the object's, but not in one piece."""
-    reached = 0
-    missing: list[str] = []
+    had: list[tuple[int, int]] = []
     for run in own:
-        if run.origin < reached:
-            twice = min(reached, run.origin + run.length)
-            return Verdict.DUPLICATED, (
-                f"{_span(run.origin, twice)} twice, the second time at {numbers(run.start)} of the file"
-            )
+        start, end = run.origin, run.origin + run.length
+        twice = [(max(start, a), min(end, b)) for a, b in had if a < end and start < b]
+        # Records begin alike, so a run may take a few bytes more than it should where another joins it. Only
+        # what follows directly tells exactly.
+        twice = [(a, b) for a, b in twice if b - a >= RECORD or b == had[-1][1]]
+        if twice:
+            a, b = min(twice)
+            at = numbers(run.start + a - start)
+            return Verdict.DUPLICATED, f"{_span(a, b)} twice, the second time at {at} of the file"
+        had.append((start, end))
+    if had != sorted(had):
+        return Verdict.CORRUPT, "the bytes are the object's, but out of order"
+    missing: list[str] = []
+    reached = 0
+    for run in own:
         if run.origin > reached:
             missing.append(f"{_span(reached, run.origin)} missing at {numbers(run.start)} of the file")
         reached = run.origin + run.length
-    if missing:
-        return Verdict.SHIFTED, "; ".join(missing[:3])
+    if not missing:
+        if reached < size:
+            return Verdict.TRUNCATED, f"{numbers(reached)} of {numbers(size)} bytes"
+        return (
+            Verdict.FOREIGN,
+            f"{numbers(reached)} bytes, {numbers(reached - size)} more than the object has",
+        )
     if reached < size:
-        return Verdict.TRUNCATED, f"{numbers(reached)} of {numbers(size)} bytes"
-    return Verdict.CORRUPT, "the bytes are the object's, but out of order"
+        missing.append(f"{_span(reached, size)} missing at the end")
+    return Verdict.SHIFTED, "; ".join(missing[:3])
 
 
 def refetched(facts: Facts, size: int) -> int:
     """Payload bytes sent more than once, over all responses that carried object bytes."""
-    spans = sorted((e.base, e.base + e.sent) for e in facts.transfers if e.base is not None and e.sent)
+    spans = sorted(
+        (min(e.base, size), min(e.base + e.sent, size))
+        for e in facts.transfers
+        if e.base is not None and e.sent
+    )
     covered = reached = 0
     for start, end in spans:
-        start, end = min(start, size), min(end, size)
         covered += max(0, end - max(start, reached))
         reached = max(reached, end)
     return sum(end - start for start, end in spans) - covered
 
 
 def tidy(text: str) -> str:
-    """A driver's message on one line, without what differs from run to run (ports, addresses, paths)."""
-    text = re.sub(r"127\.0\.0\.1:\d+|localhost:\d+", "HOST", " ".join(text.split()))
-    text = re.sub(r"0x[0-9a-f]{6,}", "0x...", text)
-    text = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", text)
+    """A driver's message on one line, without secrets and what differs from run to run."""
+    text = re.sub(r"127\.0\.0\.1:\d+|localhost:\d+", "HOST", redact_target(" ".join(text.split())))
+    text = re.sub(r"(?i)host='?(?:127\.0\.0\.1|localhost)'?, port=\d+", "HOST", text)
+    text = re.sub(r"\b(?:localhost|127\.0\.0\.1)(?: \([^)]*\))? port \d+", "HOST", text)
+    text = re.sub(r"\bafter \d[\d.]* ?(ms|milliseconds|seconds|s)\b", r"after ... \1", text)
+    text = re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", text)
+    text = re.sub(r"(?<![\w./:])/(?:[\w.+-]+/)+", "", text)
     return text if len(text) <= 300 else text[:297] + "..."
 
 
@@ -257,6 +282,8 @@ def judge(seen: Seen) -> Judgement:
     if problem := _ours(seen):
         return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     judgement = _of_driver(seen)
+    if judgement.verdict not in FINE and (problem := _failing_store(facts)):
+        return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     if judgement.verdict in FINE and (problem := _not_reached(seen)):
         return _fine(Verdict.NOT_REACHED, f"{problem}; the driver {_ended(outcome)}")
     if expect.outcome == "observe" and judgement.verdict not in ALWAYS_MUST:
@@ -279,6 +306,12 @@ def _ours(seen: Seen) -> str:
     return ""
 
 
+def _failing_store(facts: Facts) -> str:
+    """An error of the store itself, which no fault asked for: what follows from it is not the driver's."""
+    failed = [e for e in facts.exchanges if e.answered_by == "store" and e.status in (500, 502, 503, 504)]
+    return f"the store itself answered request {failed[0].number} with {failed[0].status}" if failed else ""
+
+
 def _not_reached(seen: Seen) -> str:
     fired = {f.rule for f in seen.facts.fired}
     waiting = [spec for index, spec in enumerate(seen.specs) if index not in fired]
@@ -291,7 +324,7 @@ def _of_driver(seen: Seen) -> Judgement:
         return Judgement(Verdict.CRASH, "must", tidy(outcome.error) or "the process died")
     if outcome.said == "hang":
         had = f"; {numbers(sink.size)} bytes under the final name" if sink.exists else ""
-        return Judgement(Verdict.HANG, "must", f"no end after {outcome.seconds:.0f} s{had}")
+        return Judgement(Verdict.HANG, "must", f"{outcome.error or 'no end'}{had}")
     if outcome.said == "ok":
         return _of_success(seen)
     if exact(sink, seen.object_size, expect.generations) and expect.outcome != "failure":
@@ -301,8 +334,8 @@ def _of_driver(seen: Seen) -> Judgement:
     storm = _storm(seen)
     if storm:
         return storm
-    partial = f"; {numbers(sink.size)} bytes left under the final name" if sink.exists else ""
-    if expect.outcome == "complete":
+    if expect.outcome == "complete" and (expect.kind == "must" or not sink.exists):
+        partial = f"; {numbers(sink.size)} bytes left under the final name" if sink.exists else ""
         return Judgement(Verdict.NEEDLESS_FAILURE, expect.kind, f"{tidy(outcome.error)}{partial}")
     if sink.exists:
         text = f"failed and left {numbers(sink.size)} bytes under the final name: {tidy(outcome.error)}"
@@ -326,5 +359,5 @@ def _of_success(seen: Seen) -> Judgement:
 def _worst(seen: Seen, otherwise: Judgement) -> Judgement:
     """The gravest finding of the checks, if graver than what is known so far."""
     order = {"must": 0, "should": 1, "observe": 2, "": 3}
-    candidates = [Judgement(f.verdict, f.level, f.text) for f in seen.findings]
+    candidates = [Judgement(f.verdict, f.level, f.text) for f in seen.findings if f.level in order]
     return min([otherwise, *candidates], key=lambda j: order[j.level])

@@ -58,6 +58,33 @@ class Head:
         values = [v for n, v in self.fields if n.lower() == low]
         return ", ".join(values) if values else None
 
+    def has(self, name: str) -> bool:
+        return any(n.lower() == name.lower() for n, _ in self.fields)
+
+    def without(self, *names: str) -> Head:
+        """The same head with some fields left out."""
+        low = {n.lower() for n in names}
+        return Head(self.line, [(n, v) for n, v in self.fields if n.lower() not in low])
+
+    def with_field(self, name: str, value: str) -> Head:
+        """The same head with a field set, in the place of the old one where there is one."""
+        low, placed, fields = name.lower(), False, []
+        for n, v in self.fields:
+            if n.lower() != low:
+                fields.append((n, v))
+            elif not placed:
+                fields.append((n, value))
+                placed = True
+        return Head(self.line, fields if placed else [*fields, (name, value)])
+
+    def with_line(self, line: str) -> Head:
+        return Head(line, list(self.fields))
+
+    def render(self) -> bytes:
+        """The bytes of the head, blank line included."""
+        lines = [self.line, *(f"{n}: {v}" for n, v in self.fields)]
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+
     @property
     def status(self) -> int:
         """The status code of a response head; 0 when the line is not one."""
@@ -152,8 +179,8 @@ class Tracker:
     `request_method` is the method of the request this message answers, or None when it is a request itself.
     Interim responses (1xx) are messages of their own: start a new Tracker after one.
 
-    Attributes: `head` (None until complete), `framing`, `length` (declared, for Framing.LENGTH), `wire` (bytes
-    accounted for), `body` (payload bytes among them), `complete`.
+    Attributes: `head` (None until complete), `framing`, `length` (declared, for Framing.LENGTH), `wire`
+    (bytes accounted for), `body` (payload bytes among them), `complete`.
     """
 
     def __init__(self, request_method: str | None) -> None:
@@ -287,7 +314,7 @@ class Tracker:
     def _in_chunk_end(self, spans: list[Span]) -> int:
         end = 2 if self._buffer.startswith(b"\r\n") else 1 if self._buffer.startswith(b"\n") else 0
         if not end:
-            return -1 if self._buffer in (b"", b"\r") else self._give_up(spans)
+            return -1 if bytes(self._buffer[:2]) in (b"", b"\r") else self._give_up(spans)
         spans.append(Span(Place.CHUNK_END, self.wire, self.wire + end, self.body))
         self.wire += end
         self._state = self._in_chunk_header

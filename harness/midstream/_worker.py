@@ -1,8 +1,8 @@
 """The process a Python driver runs in: `python -m midstream._worker DRIVER`.
 
 Reads one job per line from standard input and answers each with one line on the descriptor it was started
-with; what the driver prints goes to standard error. Ends when its input ends. Kept small: everything imported
-here is start-up time of every run.
+with, after a line that says it has begun; what the driver prints goes to standard error. Ends when its input
+ends. Kept small: everything imported here is start-up time of every run.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import ctypes
 import json
 import os
 import signal
+import stat
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 
@@ -24,29 +26,54 @@ def die_with_parent() -> None:
         pass
 
 
-def traces() -> int:
-    """Threads and sockets this process has; a driver that leaves more behind is dirty."""
+SPARE = 4  # threads and sockets a library may add later (a pool that grows); more is a leak
+FIRST = 16  # and what its first job may leave for good
+
+
+def traces() -> tuple[int, int]:
+    """Threads and sockets this process has, and child processes."""
     sockets = 0
-    for name in os.listdir("/proc/self/fd"):
+    for entry in os.scandir("/proc/self/fd"):
         try:
-            sockets += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            sockets += stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode)
         except OSError:
             pass
-    return threading.active_count() + sockets
+    children = 0
+    for task in os.scandir("/proc/self/task"):
+        try:
+            children += len(Path(task.path, "children").read_bytes().split())
+        except OSError:
+            pass
+    return threading.active_count() + sockets, children
 
 
-def perform(driver: Any, raw: dict[str, Any]) -> dict[str, Any]:
-    from midstream.drivers import Job
+class Conduct:
+    """Whether this process can take another job: what a driver leaves running could meddle with it."""
 
-    job = Job.from_json(raw)
+    def __init__(self) -> None:
+        self._before = traces()
+        self._usual: int | None = None
+
+    def dirty(self) -> bool:
+        loose, children = traces()
+        if self._usual is None:
+            self._usual = min(loose, self._before[0] + FIRST)
+        return loose > self._usual + SPARE or children > self._before[1]
+
+
+def perform(driver: Any, job: Any) -> dict[str, Any]:
+    """Run one job. Environment and working folder are as before afterwards."""
     before = dict(os.environ)
     os.environ.update(job.env)
     os.chdir(job.dest.parent)
     try:
         driver.download(job)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        return {"said": "failed", "error": text[:2000], "internal": isinstance(error, ImportError)}
+    except SystemExit as error:  # as from a command line: status 0 is success
+        if error.code in (None, 0):
+            return {"said": "ok"}
+        return {"said": "failed", "error": f"exit status {error.code}"[:2000]}
+    except BaseException as error:
+        return {"said": "failed", "error": words(error), "internal": isinstance(error, ImportError)}
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -54,22 +81,45 @@ def perform(driver: Any, raw: dict[str, Any]) -> dict[str, Any]:
     return {"said": "ok"}
 
 
+def words(error: BaseException) -> str:
+    """An exception in one text, even one that cannot be written out."""
+    try:
+        return f"{type(error).__name__}: {error}"[:2000]
+    except Exception:
+        return type(error).__name__
+
+
 def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a driver prints must not be taken for an answer
+    # Both ends of our conversation move out of a driver's reach: what it prints must not be taken for an
+    # answer, and what it reads or closes must not be the next job.
+    jobs = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+
+    def say(**message: object) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
+
+    from midstream.drivers import Job
     from midstream.drivers._spec import resolve
 
-    driver = resolve(sys.argv[1])
-    answers.write(json.dumps({"ready": True}) + "\n")
-    clean = None
-    for line in sys.stdin:
-        result = perform(driver, json.loads(line))
-        now = traces()
-        result["dirty"] = clean is not None and now > clean + 4
-        clean = now if clean is None else clean
-        answers.write(json.dumps(result) + "\n")
+    try:
+        driver: Any = resolve(sys.argv[1])
+        driver.load()
+    except BaseException as error:
+        say(ready=False, error=words(error))
+        return
+    say(ready=True)
+    conduct = Conduct()
+    owner = os.getpid()
+    for line in jobs:
+        say(started=True)  # from here on, what happens is the driver's doing
+        result = perform(driver, Job.from_json(json.loads(line)))
+        if os.getpid() != owner:
+            os._exit(0)  # a child that the driver forked and that ran on into our loop
+        say(**result, dirty=conduct.dirty())
 
 
 if __name__ == "__main__":

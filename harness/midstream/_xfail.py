@@ -72,18 +72,22 @@ class KnownFailures:
             raise UsageError(f"--xfail {path}: not TOML: {error}") from None
         if extra := set(raw) - {"known"}:
             raise UsageError(f"--xfail {path}: {min(extra)}: unknown key; allowed: known")
+        listed = raw.get("known", [])
+        if not isinstance(listed, list):
+            raise UsageError(f"--xfail {path}: known: write each entry below a [[known]]")
         entries = []
-        for index, entry in enumerate(raw.get("known", [])):
+        for index, entry in enumerate(listed):
             try:
                 entries.append(Known.model_validate(entry))
             except ValidationError as error:
                 first = error.errors()[0]
-                key = ".".join(str(p) for p in first["loc"])
-                allowed = f"; allowed: {', '.join(Known.model_fields)}" if first["type"] == "extra_forbidden" else ""
-                raise UsageError(
-                    f"--xfail {path}: known[{index}].{key}: {first['msg'].removeprefix('Value error, ')}{allowed}"
-                ) from None
+                key = ".".join(["", *(str(p) for p in first["loc"])])
+                said = first["msg"].removeprefix("Value error, ")
+                if first["type"] == "extra_forbidden":
+                    said = f"unknown key; allowed: {', '.join(Known.model_fields)}"
+                raise UsageError(f"--xfail {path}: known[{index}]{key}: {said}") from None
         return cls(entries)
 
-    def match(self, case: Case, verdict: Verdict) -> Known | None:
+    def match(self, case: Case) -> Known | None:
+        """The first entry that covers a case."""
         return next((entry for entry in self.entries if entry.covers(case)), None)

@@ -7,10 +7,12 @@ Ctrl-C. Libraries are imported where they are used: the start of a one-case run 
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import signal
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -29,6 +31,7 @@ app = typer.Typer(
 
 DEFAULT_STORES = ("origin", "moto", "swift", "swift-s3")
 OUT = Path("midstream-out")
+CORES = os.cpu_count() or 2
 
 
 class ListKind(StrEnum):
@@ -52,25 +55,45 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-def fail(error: MidstreamError) -> NoReturn:
-    sys.stderr.write(f"midstream: {error}\n")
-    raise SystemExit(error.exit_status)
+def fail(text: object, status: int) -> NoReturn:
+    """One line to standard error, and the exit status."""
+    sys.stderr.write(f"midstream: {' '.join(str(text).split())}\n")
+    raise SystemExit(status)
 
 
 def run_cli() -> None:
     """The entry point: every error on purpose becomes one line and its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its escape, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        status = app(standalone_mode=False)
     except MidstreamError as error:
-        fail(error)
+        fail(error, error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(1) from None
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except Exception as error:
+        # Typer's errors of usage have no one home: some versions bring click along, others depend on it.
+        if callable(message := getattr(error, "format_message", None)):
+            if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+                raise SystemExit(2) from None
+            where = getattr(getattr(error, "ctx", None), "command_path", "midstream")
+            fail(f"{message()} (see `{where} --help`)", 2)
+        # Ours, whatever it is: status 1 would blame a driver.
+        traceback.print_exc()
+        fail(f"internal error: {type(error).__name__}: {error}", 3)
+    raise SystemExit(status)
 
 
 @app.callback(invoke_without_command=True)
-def _main(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _main(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if show_version:
         say(f"midstream {version()}")
         raise typer.Exit
@@ -79,27 +102,38 @@ def _main(show_version: Annotated[bool, typer.Option("--version", help="Print th
 # Typer reads these from the signature; they are shared by the commands that run cases.
 Drivers = Annotated[
     list[str] | None,
-    typer.Option("--driver", help="A driver's id, 'cmd:COMMAND with {url} and {dest}', or py:MODULE:FUNCTION."),
+    typer.Option(
+        "--driver", help="A driver's id, 'cmd:COMMAND with {url} and {dest}', or py:MODULE:FUNCTION."
+    ),
 ]
-Stores = Annotated[list[str] | None, typer.Option("--store", help="A store's id (default: the embedded ones).")]
+Stores = Annotated[
+    list[str] | None, typer.Option("--store", help="A store's id (default: the embedded ones).")
+]
 Injectors = Annotated[list[str] | None, typer.Option("--injector", help="An injector's id.")]
-Seed = Annotated[int, typer.Option(help="Chooses sampled offsets and the objects' bytes; equal seeds, equal runs.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=64, help="Cases at a time (default: the cores).")]
+Seed = Annotated[
+    int, typer.Option(help="Chooses sampled offsets and the objects' bytes; equal seeds, equal runs.")
+]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", min=1, max=64, help="Cases at a time (default: the cores).")
+]
 Out = Annotated[Path, typer.Option(help="Folder for results.json, junit.xml, index.html and cases/.")]
 
 
 @app.command()
 def run(
-    scenarios: Annotated[list[str] | None, typer.Argument(help="Scenario ids or globs (default: all).")] = None,
+    scenarios: Annotated[
+        list[str] | None, typer.Argument(help="Scenario ids or globs (default: all).")
+    ] = None,
     driver: Drivers = None,
     store: Stores = None,
     injector: Injectors = None,
     seed: Seed = 0,
-    jobs: Jobs = os.cpu_count() or 2,
+    jobs: Jobs = CORES,
     out: Out = OUT,
     xfail: Annotated[Path | None, typer.Option(help="Known failures with reasons (TOML).")] = None,
     scenario_dir: Annotated[
-        Path | None, typer.Option(help="Run the scenario files below this folder instead of the bundled ones.")
+        Path | None,
+        typer.Option(help="Run the scenario files below this folder instead of the bundled ones."),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines even on a terminal.")] = False,
 ) -> None:
@@ -107,18 +141,22 @@ def run(
     from midstream import _session
 
     matrix = _session.matrix(
-        scenarios or [], driver or ["reknit"], store or list(DEFAULT_STORES), injector or ["embedded"], seed,
+        scenarios or [],
+        driver or ["reknit"],
+        store or list(DEFAULT_STORES),
+        injector or ["embedded"],
+        seed,
         folder=scenario_dir,
     )
-    status = _session.execute(
-        matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain
-    )
+    status = _session.execute(matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain)
     raise SystemExit(status)
 
 
 @app.command()
 def replay(
-    spec: Annotated[str, typer.Argument(help="SCENARIO or SCENARIO[name=value;...], as a case's replay line has it.")],
+    spec: Annotated[
+        str, typer.Argument(help="SCENARIO or SCENARIO[name=value;...], as a case's replay line has it.")
+    ],
     driver: Annotated[str, typer.Option(help="The driver.")] = "reknit",
     store: Annotated[str, typer.Option(help="The store.")] = "origin",
     injector: Annotated[str, typer.Option(help="The injector.")] = "embedded",
@@ -130,7 +168,8 @@ def replay(
     from midstream import _session
 
     matrix = _session.one_case(spec, driver, store, injector, seed, folder=scenario_dir)
-    raise SystemExit(_session.execute(matrix, out=out, jobs=1, xfail=None, version=version(), plain=True, wire=True))
+    status = _session.execute(matrix, out=out, jobs=1, xfail=None, version=version(), plain=True, wire=True)
+    raise SystemExit(status)
 
 
 @app.command("list")
@@ -161,7 +200,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of
         return
     for row in rows:
         mark = "ok     " if row["available"] else "missing"
-        tail = " ".join(part for part in (row["version"], row["how"]) if part) if row["available"] else row["hint"]
+        tail = f"{row['version']} {row['how']}".strip() if row["available"] else row["hint"]
         say(f"{mark} {row['family']:<10} {row['id']:<14} {tail}")
 
 
@@ -169,7 +208,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of
 def proxy(
     upstream: Annotated[str, typer.Option(help="http://HOST:PORT of the server behind the proxy.")],
     fault: Annotated[list[str] | None, typer.Option(help="A fault line; may be given several times.")] = None,
-    listen: Annotated[str, typer.Option(help="127.0.0.1:PORT to listen on (0: a free port).")] = "127.0.0.1:0",
+    listen: Annotated[
+        str, typer.Option(help="127.0.0.1:PORT to listen on (0: a free port).")
+    ] = "127.0.0.1:0",
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A host name outside this machine that may be the upstream.")
     ] = None,
@@ -177,15 +218,17 @@ def proxy(
     """Stand before a server and let faults fire: a plain faulty proxy for a browser or curl."""
     from midstream import _proxy
 
+    # Blocked before any thread starts and before the URL is out: from then on a signal is waited for, and
+    # none can come between a look and the wait.
+    endings = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, endings)
     session, injector = _proxy.open_proxy(upstream, fault or [], listen, allow_host or [], say)
-    say(session.url)
-    done: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, _: done.append(n))
-    while not done:
-        signal.pause()
-    session.close()
-    injector.stop()
+    try:
+        say(session.url)
+        signal.sigwait(endings)
+    finally:
+        session.close()
+        injector.stop()
 
 
 @app.command()

@@ -5,6 +5,7 @@ knitted onto what is there, if one strong validator or a digest proves that both
 object.
 """
 
+from reknit._client import Stream, download, open_stream, stat
 from reknit._errors import (
     CallerError,
     Changed,
@@ -15,7 +16,6 @@ from reknit._errors import (
     SinkError,
 )
 from reknit._options import Options, Progress, Report, Stat
-from reknit._transfer import Stream, download, open_stream, stat
 
 __all__ = [
     "CallerError",

@@ -66,9 +66,8 @@ def proved(data: BinaryIO, marks: Iterable[tuple[int, int]]) -> tuple[int, int]:
                 return best
             crc = zlib.crc32(block, crc)
             at += len(block)
-        if (
-            crc == claimed
-        ):  # else a leftover of an earlier run, or the damage is before it: a later one may fit
+        # One that does not fit may be a leftover of an earlier run: a later one may fit again.
+        if crc == claimed:
             best = (at, crc)
     return best
 

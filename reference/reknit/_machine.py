@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from reknit._checksums import Digest, wanted
-from reknit._errors import Changed, Exhausted, Integrity, Refused, StoreFault
+from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault
 from reknit._events import (
     Action,
     Answer,
@@ -142,9 +142,7 @@ class Machine:
         return Request(self._asked, ours.etag if self._asked and ours else None)
 
     def _joinable(self) -> bool:
-        """§15.3.7.3: ranges combine under one strong validator; failing that, under a digest verified
-        later.
-        """
+        """§15.3.7.3: ranges combine under one strong validator; failing that, a digest must speak later."""
         return self.representation is not None and (self.representation.etag is not None or bool(self.wanted))
 
     def _retry(self, why: str, cause: StoreFault | None = None, after: float = 0.0) -> list[Action]:
@@ -154,17 +152,11 @@ class Machine:
         self._run = 0
         if self._failures > self._limits.attempts:
             message = f"gave up at byte {self.held} after {self._failures} failures without progress: {why}"
-            return [Fail(Exhausted(message, cause.__cause__ or cause if cause else None))]
+            return _fail(Exhausted(message, (cause.__cause__ or cause) if cause else None))
         actions: list[Action] = []
         if not self._joinable():
             if self.held and not self._rewindable:
-                return [
-                    Fail(
-                        Changed(
-                            f"{why}; no strong validator ties the rest to the {self.held} bytes delivered"
-                        )
-                    )
-                ]
+                return _fail(Changed(f"{why}; nothing ties the rest to the {self.held} bytes delivered"))
             actions += self._forget()
         # RFC 9112 §9.3.1 lets a GET be repeated; a line that was good so far needs no wait before the first.
         jitter = 0.0 if first and not after and cause and cause.kind != "connect" else self._backoff()
@@ -193,8 +185,7 @@ class Machine:
         if status == 416 and self._asked:
             return self._past_the_end(answer)
         if status == 412 and self._asked:
-            # §15.5.13: our condition is false, so the object is another one. The condition is never sent
-            # again.
+            # §15.5.13: our condition is false, so the object is another one. It is never sent again.
             return self._changed("412 to the condition of the resume")
         reason = answer.headers.get("x-reknit-reason", "")
         why = f"status {status}{f' ({reason})' if reason else ''}"
@@ -204,12 +195,12 @@ class Machine:
         self._refusal = Refused(f"the store answered {why}{where}", status)
         if status in RENEWABLE and not self._renewed:
             return [Close(), Renew()]
-        return [Close(), Fail(self._refusal)]
+        return _fail(self._refusal)
 
     def _act(self, judged: Judgement, answer: Answer) -> list[Action]:
         verdict, theirs = judged.verdict, judged.representation
         if verdict is Verdict.ENCODED:
-            return [Close(), Fail(Refused(judged.why, answer.status))]
+            return _fail(Refused(judged.why, answer.status))
         if verdict is Verdict.UNUSABLE:
             self._odd += 1
             self._ranged = self._ranged and self._odd < _ODD_ANSWERS
@@ -243,15 +234,9 @@ class Machine:
         """The object is another one: begin again, out of the answer at hand if that holds it whole."""
         self.restarts += 1
         if self.held and not self._rewindable:
-            return [
-                Close(),
-                Fail(Changed(f"the object changed after {self.held} bytes were delivered: {why}")),
-            ]
+            return _fail(Changed(f"the object changed after {self.held} bytes were delivered: {why}"))
         if self.restarts > self._limits.restarts:
-            return [
-                Close(),
-                Fail(Changed(f"the object changed {self.restarts} times during the transfer: {why}")),
-            ]
+            return _fail(Changed(f"the object changed {self.restarts} times during the transfer: {why}"))
         self._best, self._ranged, self._odd = 0, True, 0
         if theirs is not None and answer is not None:
             return self._begin(theirs, answer)
@@ -275,9 +260,7 @@ class Machine:
         return [Close(), *self._plain("416 to a range that should exist")]
 
     def _plain(self, why: str) -> list[Action]:
-        """Drop the partial and fetch the whole without Range from now on; a stream, which cannot, skips
-        instead.
-        """
+        """Drop the partial and fetch the whole without Range; a stream, which cannot drop it, skips."""
         self._ranged = False
         emptied = self._forget() if self._rewindable else []
         return [*emptied, *self._retry(why)]
@@ -300,6 +283,8 @@ class Machine:
             self._best = self.held
             self._failures = self._odd = 0
             self._renewed = False
+        if self._run >= _GOOD_RUN:
+            self._ranged = True  # whatever answered oddly, much has gone well since
         assert self.representation is not None
         if self.held == self.representation.total:
             return self._whole()  # RFC 9112 §6.3: complete, whatever becomes of the connection now
@@ -332,17 +317,12 @@ class Machine:
         if self._doubted:
             return self._plain("416 to a range that should exist")
         if self._chunked and (size is None or match is not Match.SAME or size < self.held):
-            return (
-                self._whole()
-            )  # RFC 9112 §8: the last chunk stands unless the same version is known to be longer
+            # RFC 9112 §8: the last chunk stands, unless the same version is known to be longer.
+            return self._whole()
         if match is Match.CHANGED:
             return self._changed("HEAD shows another version")
         if size is None and self.held:
-            return [
-                Fail(
-                    Integrity(f"{self.held} bytes came without a length, and the store names none to compare")
-                )
-            ]
+            return _fail(Integrity(f"{self.held} bytes came without a length, and the store names none"))
         if size is not None and size > self.held:
             self.representation = ours.sized(size)
         return self._retry(f"the body ended at byte {self.held}, the store says {size}")
@@ -354,17 +334,17 @@ class Machine:
         return [Close(), Verify(wanted) if wanted else Finish()]
 
     def _mismatch(self, wrong: Digest) -> list[Action]:
-        """The path or a proxy may have spoilt bytes: one clean start, then it is the store's word against
-        itself.
-        """
-        why = (
-            f"the {self.held} bytes received do not have the {wrong.algorithm} {wrong.value} ({wrong.source})"
-        )
+        """The path may have spoilt bytes: one clean start, then it is the store against its own word."""
+        why = f"the {self.held} bytes do not have the {wrong.algorithm} {wrong.value} ({wrong.source})"
         if self._guessed:
             self._guessed = False
             return self._retry(why)  # what looked like the end may have been a drop: ask for more
         if self._mismatched or not self._rewindable:
-            return [Fail(Integrity(why))]
+            return _fail(Integrity(why))
         self._mismatched = True
         self._best = 0
         return [*self._forget(), self._request()]
+
+
+def _fail(error: ReknitError) -> list[Action]:
+    return [Close(), Fail(error)]

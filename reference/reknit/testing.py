@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reknit._checksums import Digest
+from reknit._client import Stream
 from reknit._errors import ReknitError, StoreFault
 from reknit._machine import Machine
 from reknit._options import Options, Report
 from reknit._representation import Dialect, Representation
 from reknit._sink import Hashes
-from reknit._transfer import Stream, Transfer
+from reknit._transfer import Transfer
 from reknit.stores import Response
 
 __all__ = ["MemorySink", "Outcome", "Reply", "ScriptedStore", "StoreFault", "fetch", "read_stream"]

@@ -120,7 +120,7 @@ def say() -> type[Say]:
 @pytest.fixture
 def fast() -> Options:
     """Options that never sleep and soon give up on silence."""
-    return Options(backoff_base=0, idle_timeout=0.5, connect_timeout=2, attempts=3)
+    return Options(backoff_base=0, idle_timeout=5, connect_timeout=5, attempts=3)
 
 
 @pytest.fixture

@@ -223,7 +223,9 @@ def test_stat(origin, say, fast) -> None:
     origin.script = [say(b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n")]
     with pytest.raises(Refused, match="404"):
         stat(origin.url(), options=fast)
-    origin.close()
+    origin.script = [say(b"")]
+    with pytest.raises(Exhausted):
+        stat(origin.url(), options=fast)
 
 
 def test_the_store_asks_once(origin, say, fast) -> None:

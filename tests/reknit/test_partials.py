@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from reknit import Exhausted, Refused, SinkError, download, open_stream
+from reknit import _journal as journal
 from reknit import _partial as partial
-from reknit._sink import Disk
+from reknit._filesink import Disk
+from reknit._representation import Representation
 
 DATA = bytes(range(256)) * 400
 DATA_END = len(DATA)
@@ -94,8 +97,8 @@ def test_killed_at_every_step(origin, whole, say, fast, tmp_path, monkeypatch, n
         with monkeypatch.context() as patch:
             # A dead process cleans up nothing: leaving the folder and closing files is all that is left to
             # do.
-            patch.setattr("reknit._sink.FileSink._leave", lambda self: None)
-            patch.setattr("reknit._sink.FileSink.pause", lambda self: None)
+            patch.setattr("reknit._filesink.FileSink._leave", lambda self: None)
+            patch.setattr("reknit._filesink.FileSink.pause", lambda self: None)
             try:
                 download(origin.url(), dest, options=options, _disk=disk)
             except Killed:
@@ -157,10 +160,11 @@ def finish(origin, fast, dest: Path) -> int:
     return int(lines[0][13:-1]) if lines else 0
 
 
-def test_the_next_run_continues(origin, whole, say, fast, tmp_path) -> None:
+@pytest.mark.parametrize("at", [1, 10_000, 60_000, len(DATA) - 1])
+def test_the_next_run_continues(origin, whole, say, fast, tmp_path, at) -> None:
     """P12, B095: at the exact byte, under the first tag."""
-    interrupted(origin, whole, say, fast, tmp_path / "dest")
-    assert finish(origin, fast, tmp_path / "dest") == 60_000
+    interrupted(origin, whole, say, fast, tmp_path / "dest", at)
+    assert finish(origin, fast, tmp_path / "dest") == at
     assert 'If-Range: "a"' in origin.asked[0]
 
 
@@ -172,6 +176,15 @@ def test_a_replaced_object_is_not_continued(origin, whole, say, fast, tmp_path) 
     origin.then = lambda asked: say(whole(other, etag='"b"'))
     download(origin.url(), dest, options=fast)
     assert dest.read_bytes() == other
+
+
+def test_a_shorter_new_object_leaves_no_stale_tail(origin, whole, say, fast, tmp_path) -> None:
+    """P35: replaced in the middle of one run by fewer bytes than are held."""
+    dest = tmp_path / "dest"
+    origin.script = [say(whole(DATA)[:-1000]), say(whole(b"short", etag='"b"'))]
+    download(origin.url(), dest, options=fast)
+    assert dest.read_bytes() == b"short"
+    assert leftovers(dest) == []
 
 
 def test_a_partial_of_another_url_is_not_used(origin, whole, say, fast, tmp_path) -> None:
@@ -242,6 +255,18 @@ def test_every_byte_of_the_journal_may_be_damaged(origin, whole, say, fast, tmp_
     assert 0 in starts
 
 
+def test_a_damaged_line_counts_as_absent() -> None:
+    """Each line carries its own CRC: a head that changed by one byte names nothing."""
+    line = journal.head("object", Representation(total=9, etag='"a"'))
+    marks = [journal.mark(5, 1), journal.mark(7, 2)]
+    assert journal.read([line, *marks], "object").marks == ((5, 1), (7, 2))
+    assert journal.read([line, *marks], "other") is None
+    for at in range(len(line) - 1):
+        spoilt = bytearray(line)
+        spoilt[at] ^= 1
+        assert journal.read([bytes(spoilt), *marks], "object") is None
+
+
 @pytest.mark.parametrize("at", [0, 1, 20_000, 59_999])
 def test_a_tampered_prefix_is_not_published(origin, whole, say, fast, tmp_path, at) -> None:
     """C6: one wrong byte in a partial of the right size; only what lies before it may be kept."""
@@ -299,6 +324,12 @@ def test_without_a_validator_nothing_is_kept(origin, whole, say, fast, tmp_path)
     assert leftovers(dest) == []
 
 
+def claimed(folder: Path) -> int:
+    """The last offset that a journal below `folder` claims."""
+    texts = [path.read_text() for path in folder.glob(".*/journal")]
+    return max((int(at) for text in texts for at in re.findall(r" \[(\d+),\d+\]\n", text)), default=0)
+
+
 SCRIPT = (
     "import sys, reknit; reknit.download(sys.argv[1], sys.argv[2], options=reknit.Options(idle_timeout=60))"
 )
@@ -314,11 +345,8 @@ def test_sigkill_in_the_middle(origin, whole, say, fast, tmp_path) -> None:
     child = subprocess.Popen([sys.executable, "-c", SCRIPT, origin.url(), str(dest)])
     try:
         deadline = time.monotonic() + 20
-        while (
-            not any(p.stat().st_size >= 90_000 for p in tmp_path.glob(".*/data"))
-            and time.monotonic() < deadline
-        ):
-            os.sched_yield()
+        while claimed(tmp_path) < 60_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -414,6 +442,27 @@ def test_hashes_cover_the_prefix_of_an_earlier_run(origin, whole, say, fast, tmp
     interrupted(origin, lambda data, asked="": whole(data, asked, extra=extra), say, fast, dest)
     report = download(origin.url(), dest, options=fast)
     assert report.verified == "md5 (content-md5)"
+    assert dest.read_bytes() == DATA
+    assert len(origin.asked) == 1, "the rest was not enough"
+
+
+def test_a_partial_bound_by_a_digest_needs_that_digest(origin, whole, say, fast, tmp_path) -> None:
+    """P13: joined on the promise of a digest, it is not published by a run that would not verify it."""
+    import base64
+    import hashlib
+
+    extra = f"Content-MD5: {base64.b64encode(hashlib.md5(DATA).digest()).decode()}\r\n"
+
+    def untagged(data: bytes, asked: str = "") -> bytes:
+        return whole(data, asked, etag="", extra=extra)
+
+    dest = tmp_path / "dest"
+    interrupted(origin, untagged, say, fast, dest)
+    download(origin.url(), dest, options=replace(fast, verify=False))
+    assert "Range" not in origin.asked[0]
+    interrupted(origin, untagged, say, fast, dest)
+    assert download(origin.url(), dest, options=fast).verified
+    assert "Range: bytes=60000-" in origin.asked[0]
     assert dest.read_bytes() == DATA
 
 

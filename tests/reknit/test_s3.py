@@ -113,7 +113,8 @@ def error(status: int, code: str) -> bytes:
 
 def test_throttling_is_retried_here_and_only_here(origin, whole, say, fast) -> None:
     """P30, S10: botocore's own retries are off."""
-    origin.script = [say(error(503, "SlowDown")), say(error(500, "InternalError")), say(whole(DATA))]
+    origin.script = [say(error(503, "SlowDown")), say(error(500, "InternalError"))]
+    origin.script.append(say(whole(DATA, extra="Connection: close\r\n")))
     with open_stream("s3://bucket/k", options=replace(fast, store=settings(origin))) as stream:
         assert stream.read() == DATA
     origin.then = lambda asked: say(error(503, "SlowDown"))

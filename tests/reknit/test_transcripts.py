@@ -71,6 +71,21 @@ def test_a_digest_may_stand_in_for_a_tag() -> None:
     assert result.report.verified == "sha256 (repr-digest)"
 
 
+def test_a_weak_tag_can_still_prove_a_change() -> None:
+    """P22: where a digest stands in for the tag, a 206 of another weak tag is not even begun."""
+    digest = sha256(b"abcdef")
+    other = rest(4, b"UVWXYZ", etag='W/"b"')
+    store = ScriptedStore(
+        [
+            cut(4, etag='W/"a"', repr_digest=digest),
+            other,
+            whole(b"UVWXYZ", etag='W/"b"', repr_digest=sha256(b"UVWXYZ")),
+        ]
+    )
+    result = fetch(store)
+    assert (result.data, result.report.restarts) == (b"UVWXYZ", 1)
+
+
 def test_a_200_to_a_range_under_our_tag_is_skipped() -> None:
     """P17: the prefix is dropped exactly, the rest appended."""
     store = ScriptedStore([cut(4), whole()])
@@ -121,6 +136,16 @@ def test_a_206_without_the_tag_falls_back_to_a_plain_get() -> None:
     store = ScriptedStore([cut(4), rest(4, etag=""), rest(4, etag=""), whole()])
     assert fetch(store).data == b"abcdef"
     assert store.asked == ["GET", 'GET 4- if "a"', 'GET 4- if "a"', "GET"]
+
+
+def test_ranges_are_tried_again_after_a_good_run() -> None:
+    """P33: two odd answers do not cost a long download its ranges for ever."""
+    data = bytes(range(256)) * (3 << 12)
+    half = len(data) // 2
+    odd = [rest(4, data, etag=""), rest(4, data, etag="")]
+    store = ScriptedStore([cut(4, data), *odd, cut(half, data), rest(half, data)])
+    assert fetch(store).data == data
+    assert store.asked[-2:] == ["GET", f'GET {half}- if "a"']
 
 
 @pytest.mark.parametrize("total", ["bytes */6", None])
@@ -176,6 +201,38 @@ def test_an_error_page_is_not_the_object() -> None:
     page = Reply(200, {"content-type": "text/html", "content-length": "4"}, [b"oops"])
     store = ScriptedStore([cut(4, content_type="application/zip"), page, rest(4)])
     assert fetch(store).data == b"abcdef"
+
+
+def test_an_error_page_of_the_right_length_is_not_the_object() -> None:
+    """P25: the type gives it away."""
+    page = Reply(200, {"content-type": "text/html", "content-length": "6"}, [b"oops!!"])
+    store = ScriptedStore([cut(4, content_type="application/zip"), page, rest(4)])
+    assert fetch(store).data == b"abcdef"
+
+
+def test_a_200_that_lost_its_tag_and_length_is_not_the_object() -> None:
+    """P17: neither our version, nor provably another."""
+    store = ScriptedStore([cut(4), whole(b"error", etag=""), rest(4)])
+    assert fetch(store).data == b"abcdef"
+
+
+def test_a_200_shorter_than_what_is_held_contradicts_itself() -> None:
+    """P22: the same strong tag cannot name fewer bytes."""
+    first = Reply(200, {"transfer-encoding": "chunked", **TAG}, [b"abcd"], RST)
+    store = ScriptedStore([first, whole(b"xy"), rest(4)])
+    assert fetch(store).data == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    "lie", [{"content_length": "9"}, {"content_length": "1"}, {"content_encoding": "gzip"}]
+)
+def test_a_206_that_contradicts_itself_is_not_joined(lie: dict[str, str]) -> None:
+    """P19, P14: a length that is not the range's, or a coding in which ranges count other bytes."""
+    bad = rest(4, **lie)
+    bad.body = [b"XY"]
+    store = ScriptedStore([cut(4), bad, rest(4)])
+    assert fetch(store).data == b"abcdef"
+    assert store.asked[1:] == ['GET 4- if "a"'] * 2
 
 
 def test_an_error_body_is_not_data() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reknit import CallerError, Options
 from reknit._checksums import Digest, Hasher, available, offered, wanted
 from reknit._ranges import ContentRange, parse_content_range, range_header
+from reknit._representation import content_length
 from reknit._retry import backoff
 from reknit._validators import strong_etag
 
@@ -34,6 +35,13 @@ def test_content_range_round_trip(first: int, more: int, after: int) -> None:
 def test_content_range_refuses(value: str | None) -> None:
     """§14.4: invalid values must not be recombined."""
     assert parse_content_range(value) is None
+
+
+def test_a_transfer_coding_overrides_a_length() -> None:
+    """RFC 9112 §6.3: both together say nothing about the length, and may be an attack."""
+    assert content_length({"content-length": "5"}) == 5
+    assert content_length({"content-length": "5", "transfer-encoding": "chunked"}) is None
+    assert content_length({"content-length": "-5"}) is None
 
 
 def test_range_header_is_never_empty_or_inverted() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from midstream._errors import HarnessError
 from midstream._registry import members
 from midstream._verdict import Finding, Seen
 
@@ -26,6 +27,13 @@ class Check(ABC):
 
 
 def run_all(seen: Seen) -> list[Finding]:
-    """The findings of every check, in order of their ids."""
-    found = (check.check(seen) for _, check in members("checks"))
-    return [finding for finding in found if finding]
+    """The findings of every check, in order of their ids. Raises HarnessError for a check that fails."""
+    found = []
+    for name, check in members("checks"):
+        try:
+            finding = check.check(seen)
+        except Exception as error:
+            raise HarnessError(f"check {name}: {type(error).__name__}: {error}") from error
+        if finding:
+            found.append(finding)
+    return found

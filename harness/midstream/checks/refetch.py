@@ -20,14 +20,28 @@ class Refetch(Check):
             return None
         again = refetched(seen.facts, seen.object_size)
         allowed = seen.expect.refetch * max(1, len(seen.facts.fired))
-        # A small object is fetched again in less than one allowance: then a second start is what counts.
-        starts = [e for e in seen.facts.transfers if e.base == 0 and e.sent]
-        from_zero = sum(e.sent for e in starts) - max((e.sent for e in starts), default=0)
-        if again <= allowed and (len(starts) < 2 or from_zero == 0):
+        if again <= allowed and not _from_scratch(seen):
             return None
-        return Finding(
-            Verdict.RESTARTED, "should", f"{numbers(again)} bytes fetched again after they had been delivered"
-        )
+        text = f"{numbers(again)} bytes fetched again after they had been delivered"
+        return Finding(Verdict.RESTARTED, "should", text)
+
+
+def _from_scratch(seen: Seen) -> bool:
+    """Whether a response that a fault ended was fetched again from the object's first byte to its last.
+
+    A small object is fetched again in less than one allowance, so its second start is what counts. A probe
+    of the first bytes, and a retry of one part of several, are no second start.
+    """
+    struck = {f.exchange for f in seen.facts.fired}
+    had = 0
+    for e in seen.facts.transfers:
+        if e.base != 0:
+            continue
+        if had and e.sent >= had and (e.length is None or e.length >= seen.object_size):
+            return True
+        if e.number in struck:
+            had = max(had, e.sent)
+    return False
 
 
 MEMBER = Refetch()

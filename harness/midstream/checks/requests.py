@@ -16,10 +16,17 @@ class Requests(Check):
     properties: ClassVar[tuple[str, ...]] = ("P29", "P30")
 
     def check(self, seen: Seen) -> Finding | None:
-        made = len(seen.facts.transfers)
+        exchanges = seen.facts.exchanges
+        heads = sum(e.operation == "head_object" for e in exchanges)
+        # A connection that never came to a request is an attempt too.
+        silent = seen.facts.connections - len({e.connection for e in exchanges})
+        made, what = max(
+            (len(seen.facts.transfers) + max(0, silent), "object requests"),
+            (heads, "requests for the object's size"),
+        )
         if made <= seen.expect.requests:
             return None
-        text = f"{made} object requests, {seen.expect.requests} allowed"
+        text = f"{made} {what}, {seen.expect.requests} allowed"
         return Finding(Verdict.RETRY_STORM, seen.expect.kind, text)
 
 

@@ -20,9 +20,9 @@ from midstream._registry import Availability
 class Job:
     """What a driver is to fetch, and where to.
 
-    `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is http,
-    s3 or swift; `env` holds endpoint and credentials under the names usual clients read. `idle_timeout` is
-    how many seconds of silence a driver with such a setting should bear.
+    `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is
+    http, s3 or swift; `env` holds endpoint and credentials under the names usual clients read.
+    `idle_timeout` is how many seconds of silence a driver with such a setting should bear.
     """
 
     dest: Path
@@ -57,6 +57,12 @@ class Driver(ABC):
 
 class PythonDriver(Driver):
     """A driver in Python. The instance is made anew in each worker process."""
+
+    def load(self) -> None:
+        """Import what the driver needs, once per worker process and before the first job's clock starts.
+
+        An exception here is a set-up problem of the harness, never a finding about the driver.
+        """
 
     @abstractmethod
     def download(self, job: Job) -> None:

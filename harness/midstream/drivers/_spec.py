@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from midstream._errors import SetupError, UsageError
@@ -23,19 +25,25 @@ class Command(CommandDriver):
         self.id = spec
         self.summary = "a command line of yours"
         try:
-            self._words = shlex.split(spec.removeprefix("cmd:"))
+            words = shlex.split(spec.removeprefix("cmd:"))
         except ValueError as error:
             raise UsageError(f"--driver {spec!r}: {error}") from None
-        if not self._words:
+        if not words:
             raise UsageError("--driver 'cmd:': there is no command behind the colon")
-        if not any("{dest}" in word for word in self._words):
+        if not any("{dest}" in word for word in words):
             raise UsageError(f"--driver {spec!r}: the command has no {{dest}}, so its result cannot be found")
+        # The command runs in the folder of its result; a path is meant from where the user stands.
+        self._words = [str(Path(w).absolute()) if "/" in w and Path(w).is_file() else w for w in words]
+        self._program = words[0]
 
     def available(self) -> Availability:
-        program = self._words[0]
-        found = shutil.which(program)
+        found = shutil.which(self._words[0])
         if not found:
-            return Availability(False, f"the command {program!r} does not exist", "check PATH and spelling")
+            return Availability(
+                False,
+                f"the command {self._program!r} does not exist or cannot be executed",
+                "check PATH, spelling and permissions",
+            )
         return Availability(version=self.version(), how=found)
 
     def command(self, job: Job) -> list[str]:
@@ -49,29 +57,46 @@ class Command(CommandDriver):
 
 
 class Function(PythonDriver):
-    """A function of the user's that takes a `Job`."""
+    """A function of the user's that takes a `Job`: `py:MODULE:FUNCTION` or `py:FILE.py:FUNCTION`."""
 
     def __init__(self, spec: str) -> None:
         self.id = spec
         self.summary = "a Python function of yours"
-        self._module, _, self._name = spec.removeprefix("py:").partition(":")
+        self._module, _, self._name = spec.removeprefix("py:").rpartition(":")
         if not self._module or not self._name:
             raise UsageError(f"--driver {spec!r}: use py:MODULE:FUNCTION, as in py:mypackage.store:download")
+        self._is_file = self._module.endswith(".py")
 
     def available(self) -> Availability:
-        try:
-            found = importlib.util.find_spec(self._module)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            return Availability(
-                False, f"no module {self._module!r} can be imported", "check PYTHONPATH and spelling"
-            )
-        return Availability()
+        if self._is_file:
+            found = Path(self._module).is_file()
+        else:
+            try:
+                found = importlib.util.find_spec(self._module) is not None
+            except Exception:  # looking for a.b runs the code of a
+                found = False
+        if found:
+            return Availability()
+        what = f"no file {self._module!r}" if self._is_file else f"no module {self._module!r} can be imported"
+        return Availability(False, what, "check PYTHONPATH and spelling")
+
+    def load(self) -> None:
+        """Find the function before the first job; raises ImportError or AttributeError."""
+        if self._is_file:
+            path = Path(self._module).resolve()
+            sys.path.insert(0, str(path.parent))  # what the file imports from beside it
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"cannot load {self._module}")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules.setdefault(path.stem, module)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(self._module)
+        self._function: Callable[[Job], Any] = getattr(module, self._name)
 
     def download(self, job: Job) -> None:
-        function: Callable[[Job], Any] = getattr(importlib.import_module(self._module), self._name)
-        function(job)
+        self._function(job)
 
 
 def resolve(spec: str) -> Driver:

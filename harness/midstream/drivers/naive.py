@@ -5,7 +5,6 @@ It is here to be caught. It looks at no status, no Content-Range, no validator a
 
 from __future__ import annotations
 
-
 from midstream.drivers import Job, PythonDriver
 
 ATTEMPTS = 5
@@ -19,6 +18,9 @@ class Naive(PythonDriver):
         import importlib.metadata
 
         return importlib.metadata.version("requests")
+
+    def load(self) -> None:
+        import requests  # noqa: F401
 
     def download(self, job: Job) -> None:
         import requests

@@ -14,6 +14,9 @@ class Reknit(PythonDriver):
     def version(self) -> str:
         return importlib.metadata.version("midstream")
 
+    def load(self) -> None:
+        import reknit  # noqa: F401
+
     def download(self, job: Job) -> None:
         import reknit
 

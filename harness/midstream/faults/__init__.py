@@ -41,10 +41,9 @@ class Fault:
 
     @classmethod
     def check_position(cls, position: Position, *, connection: bool) -> None:
-        """Raise ValueError for a position the fault cannot fire at."""
-        at_accept = position.kind == "place" and position.value == "accept"
-        if connection or at_accept:
-            raise ValueError(f"{cls.id} fires in a response, not at CONNECTION or accept")
+        """Raise ValueError for a position the fault cannot fire at (here: a connection)."""
+        if connection or _is_place(position, "accept"):
+            raise ValueError(f"{cls.id} fires at a request or in its response, not at CONNECTION or accept")
 
 
 class AtAccept(Fault):
@@ -54,6 +53,37 @@ class AtAccept(Fault):
     def check_position(cls, position: Position, *, connection: bool) -> None:
         if not connection or (position.kind, position.value, position.delta) != ("place", "accept", 0):
             raise ValueError(f"{cls.id} is written CONNECTION[#ORDINAL] {cls.id}@accept")
+
+
+def _is_place(position: Position, name: str) -> bool:
+    return (position.kind, position.value, position.delta) == ("place", name, 0)
+
+
+class AtRequest(Fault):
+    """A fault of the request on its way to the store: ... @request."""
+
+    @classmethod
+    def check_position(cls, position: Position, *, connection: bool) -> None:
+        if connection or not _is_place(position, "request"):
+            raise ValueError(f"{cls.id} is written WHO[#ORDINAL] {cls.id}@request")
+
+
+class AtHead(Fault):
+    """A fault of the response head: ... @head."""
+
+    @classmethod
+    def check_position(cls, position: Position, *, connection: bool) -> None:
+        if connection or not _is_place(position, "head"):
+            raise ValueError(f"{cls.id} is written WHO[#ORDINAL] {cls.id}@head")
+
+
+class InResponse(Fault):
+    """A fault of the response's bytes: anywhere behind its first."""
+
+    @classmethod
+    def check_position(cls, position: Position, *, connection: bool) -> None:
+        if connection or position.kind not in ("object", "percent", "body"):
+            raise ValueError(f"{cls.id} fires at a payload byte: an object offset, N% or body+N")
 
 
 def seconds(text: str) -> float:

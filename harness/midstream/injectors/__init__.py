@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from midstream._evidence import Evidence, Event
+from midstream._evidence import Event, Evidence
 from midstream._registry import Availability
 from midstream._schedule import Schedule
-from midstream._verbs import Verb
+from midstream._verbs import Kill, Mutate, Verb
 
 Operation = Callable[[str, str, Mapping[str, str]], str]
 
@@ -23,7 +23,8 @@ Operation = Callable[[str, str, Mapping[str, str]], str]
 class Plan:
     """What a session needs to know: where the store is, what is to go wrong, how requests are read.
 
-    `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one.
+    `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one. `act`
+    carries out what is not done on the wire (Mutate, Kill) while the response waits; it may block.
     """
 
     upstream: tuple[str, int]
@@ -32,6 +33,7 @@ class Plan:
     object_size: int | None = None
     listen_port: int = 0
     on_event: Callable[[Event], None] | None = None
+    act: Callable[[Mutate | Kill], None] | None = None
 
 
 class Session(ABC):

@@ -8,20 +8,33 @@ pipelined request waits in the buffer until the response before it is through.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from midstream._errors import HarnessError
 from midstream._evidence import Evidence, redact_fields, redact_target
 from midstream._positions import Message, locate
 from midstream._schedule import Armed, Schedule
-from midstream._verbs import Close, Ending, Hold, Pace, Respond
-from midstream._wire import Framing, Place, Span, Tracker, content_range
+from midstream._rewriting import Rewriter, Wanted, object_base
+from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, Pace, Respond, Send
+from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
 from midstream.injectors import Operation
-from midstream.injectors._sockets import Pipe, half_close, recv, reset, send_all, wait, wait_for
+from midstream.injectors._sockets import (
+    RECV,
+    Pipe,
+    delivered,
+    half_close,
+    recv,
+    reset,
+    send_all,
+    wait,
+    wait_for,
+)
 
-RECV = 256 * 1024
 SPLICE_FROM = 256 * 1024  # below that, copying is cheaper than a pipe
 REASONS = {200: "OK", 206: "Partial Content", 404: "Not Found", 412: "Precondition Failed"}
 
@@ -40,6 +53,7 @@ class Case:
     object_size: int | None
     evidence: Evidence
     now: Callable[[], float]
+    act: Callable[[Mutate | Kill], None] | None = None
     exchanges: int = 0
     record: Callable[..., None] = field(init=False)
 
@@ -47,10 +61,10 @@ class Case:
         self.record = self.evidence.add
 
 
-def canned(answer: Respond, *, close: bool) -> bytes:
-    """The bytes of a response made here."""
+def canned(answer: Respond, *, close: bool, elsewhere: str = "") -> bytes:
+    """The bytes of a response made here; `{other-host}` in a field is the target under another host name."""
     lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Injected')}"]
-    lines += [f"{n}: {v}" for n, v in answer.headers]
+    lines += [f"{n}: {v.replace('{other-host}', elsewhere)}" for n, v in answer.headers]
     names = {n.lower() for n, _ in answer.headers}
     if not names & {"content-length", "transfer-encoding"} and answer.status not in (204, 304):
         lines.append(f"Content-Length: {len(answer.body)}")
@@ -61,8 +75,19 @@ def canned(answer: Respond, *, close: bool) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + answer.body
 
 
+def wants_close(head: Head) -> bool:
+    """Whether a request asks for the connection to end after the response (RFC 9112 section 9.3)."""
+    options = {o.strip() for o in (head.get("connection") or "").lower().split(",")}
+    return "close" in options or (head.line.endswith("HTTP/1.0") and "keep-alive" not in options)
+
+
 class Relay:
-    """One client connection. `run` serves it until either side ends it."""
+    """One client connection. `run` serves it until either side ends it.
+
+    While a request body comes in, a task of its own (`upload`) reads from the client and writes to the store;
+    everything else reads from the store and writes to the client. So no two wait for the same direction of a
+    socket, and `stop_upload` comes before either socket is closed.
+    """
 
     def __init__(self, case: Case, client: socket.socket, number: int) -> None:
         self.case = case
@@ -73,9 +98,10 @@ class Relay:
         self.from_upstream = bytearray()
         self.wire = 0  # response bytes sent on this connection in earlier messages
         self.pipe: Pipe | None = None
-        self.pace: int | None = None
-        self.closed = False
-        self.uploading = False  # a request body is being read: nobody else may wait on the client
+        self.upload: asyncio.Task[None] | None = None
+        self.upload_started = False  # the client has sent some of the body after the head
+        self.client_lost = False  # found out by the upload
+        self.store_reset = False  # the store ended by an error, not by an orderly end
 
     def note(self, kind: str, exchange: int = 0, **data: object) -> None:
         self.case.record(kind, self.case.now(), self.number, exchange, **data)
@@ -86,12 +112,9 @@ class Relay:
         try:
             for one in armed:
                 await self._fire_at_accept(one)
-            while await self._exchange():
+            while (ending := await self._exchange()) is None:
                 pass
-            if not self.closed:
-                # The store ended in an orderly way, or the client did: either way nothing is unsent.
-                self.closed = True
-                await half_close(self.client, answer_data_with_reset=True)
+            await self.close(ending)
         except (Ended, ConnectionError):
             pass
         finally:
@@ -107,14 +130,18 @@ class Relay:
             self.pipe.close()
             self.pipe = None
 
+    def _as_the_store(self) -> Ending:
+        """The store's own ending, passed on: a reset turned into an orderly end would look like success."""
+        return Ending.RST if self.store_reset else Ending.FIN
+
     # --- requests
 
-    async def _exchange(self) -> bool:
-        """Relay one request and its response; False when the connection is over."""
+    async def _exchange(self) -> Ending | None:
+        """Relay one request and its response; None to go on, else how the connection is to end."""
         tracker = Tracker(None)
         request = await self._request_head(tracker)
         if request is None or tracker.head is None:
-            return False
+            return self._as_the_store()
         method, target = tracker.head.request
         headers = {n.lower(): v for n, v in tracker.head.fields}
         operation = self.case.operation(method, target, headers)
@@ -129,11 +156,45 @@ class Relay:
             fields=redact_fields(tracker.head.fields),
         )
         armed = self.case.schedule.request(method, target, operation)
+        before = [a for a in armed if a.rule.at_request]
+        request = await self._before_forwarding(before, number, tracker.head, request)
+        armed = [a for a in armed if not a.rule.at_request]
         answer = next((a for a in armed if a.rule.answers and self.case.schedule.fire(a)), None)
         response = Response(self, number, method, operation, [a for a in armed if not a.rule.answers])
         if answer and answer.rule.answers:
             return await self._answer(response, answer, answer.rule.answers, tracker)
         return await self._forward(response, tracker, request)
+
+    async def _before_forwarding(self, armed: list[Armed], number: int, head: Head, request: bytes) -> bytes:
+        """Fire what fires at the request; the request as the store is to see it."""
+        body = request[len(head.raw) :]
+        for one in armed:
+            edits = [v.edit for v in one.rule.fault.verbs() if isinstance(v, EditRequest)]
+            edited = edits[0](head) if edits else None
+            if (edits and edited is None) or not self.case.schedule.fire(one):
+                self.note("unfired", number, rule=one.index, spec=str(one.rule), why="elsewhere")
+                continue
+            self.note("fault", number, rule=one.index, spec=str(one.rule), wire=0, body=0, offset=None)
+            if edited:
+                head = edited
+                request = head.render() + body
+                continue
+            for verb in one.rule.fault.verbs():
+                match verb:
+                    case Close(ending):
+                        await self.close(ending)
+                    case Hold(seconds):
+                        await self.hold(seconds)
+                    case Mutate() | Kill():
+                        await self.act(verb)
+        return request
+
+    async def act(self, verb: Mutate | Kill) -> None:
+        """Have something done off the wire, once the client's kernel holds what was sent."""
+        await delivered(self.client)
+        if self.case.act is None:
+            raise HarnessError(f"nobody here can {type(verb).__name__.lower()}")
+        await asyncio.get_running_loop().run_in_executor(None, self.case.act, verb)
 
     async def _request_head(self, tracker: Tracker) -> bytes | None:
         """Read until a request head is complete; the wire bytes so far, or None when there is no request."""
@@ -146,7 +207,8 @@ class Relay:
                 seen += data[:taken]
                 self.from_client += data[taken:]
             if tracker.head:
-                return bytes(seen)
+                # A pipelined request may come after the store has ended: nobody is left to answer it.
+                return None if self.upstream and self._upstream_gone() else bytes(seen)
             idle = (self.client, self.upstream) if self.upstream else (self.client,)
             await wait(read=idle)
             if self.upstream and self._upstream_gone():
@@ -168,19 +230,14 @@ class Relay:
         except BlockingIOError:
             return False
         except OSError:
-            pass
+            self.store_reset = True
         return True
 
-    async def _answer(self, response: Response, armed: Armed, answer: Respond, tracker: Tracker) -> bool:
+    async def _answer(
+        self, response: Response, armed: Armed, answer: Respond, tracker: Tracker
+    ) -> Ending | None:
         """Answer in the store's place. A body the client waits to send is not asked for."""
-        expects = (tracker.head.get("expect") or "").lower() == "100-continue" if tracker.head else False
-        while not tracker.complete and not expects:
-            data = await recv(self.client, RECV)
-            if not data:
-                return False
-            _, taken = tracker.feed(data)
-            self.from_client += data[taken:]
-        close = not tracker.complete
+        assert tracker.head
         response.by = "injector"
         self.note(
             "fault",
@@ -191,50 +248,103 @@ class Relay:
             body=0,
             offset=None,
         )
-        raw = canned(answer, close=close)
+        if not expects_continue(tracker.head):
+            try:
+                await self._swallow_body(tracker)
+            except ConnectionError:
+                response.client_left()
+                raise
+        close = not tracker.complete or wants_close(tracker.head)
+        port = self.client.getsockname()[1]
+        raw = canned(answer, close=close, elsewhere=f"http://localhost:{port}{tracker.head.request[1]}")
         if response.method == "HEAD":
             raw = raw[: len(raw) - len(answer.body)]
-        await response.relay(raw)
-        return not close
+        alive = await response.relay(raw)
+        if not tracker.complete:
+            return Ending.HALF  # what the client still sends is read, so that it gets to read the answer
+        return None if alive and not close else Ending.FIN
 
-    async def _forward(self, response: Response, tracker: Tracker, request: bytes) -> bool:
+    async def _swallow_body(self, tracker: Tracker) -> None:
+        while not tracker.complete and (data := await recv(self.client, RECV)):
+            _, taken = tracker.feed(data)
+            self.from_client += data[taken:]
+
+    async def _forward(self, response: Response, tracker: Tracker, request: bytes) -> Ending | None:
         if not await self._connect(response.number):
-            return False
+            return Ending.FIN
         assert self.upstream
         try:
             await send_all(self.upstream, request)
-        except ConnectionError:
-            pass  # the store may have answered before it ended: what it said is still to be read
-        body = None
+        except ConnectionError as error:
+            # The store may have answered before it ended: what it said is still to be read.
+            self.store_reset = isinstance(error, ConnectionResetError)
         if not tracker.complete:
-            self.uploading = True
-            body = asyncio.get_running_loop().create_task(self._request_body(tracker))
+            self.upload_started = False
+            self.upload = asyncio.get_running_loop().create_task(self._request_body(tracker, self.upstream))
         try:
             alive = await response.relay(None)
-            if body and alive:
-                await body
+            if self.upload and not self._body_is_off(response, tracker):
+                alive = await self._finish_upload(self.upload, alive) and tracker.complete
         finally:
-            if body:
-                body.cancel()
-        return alive
+            await self.stop_upload()
+        return None if alive else self._as_the_store()
 
-    async def _request_body(self, tracker: Tracker) -> None:
+    def _body_is_off(self, response: Response, tracker: Tracker) -> bool:
+        """Whether the client waited for a 100 and got a final status: it will not send the body.
+
+        RFC 9110 section 10.1.1 lets the client go on with its next request.
+        """
+        assert tracker.head
+        return expects_continue(tracker.head) and not response.continued and not self.upload_started
+
+    async def _request_body(self, tracker: Tracker, upstream: socket.socket) -> None:
         """Client to store, until the request is complete or one of them has gone."""
-        try:
-            while not tracker.complete:
+        while not tracker.complete:
+            try:
                 data = await recv(self.client, RECV)
+            except OSError:
+                self.client_lost = True
+                with contextlib.suppress(OSError):
+                    upstream.shutdown(socket.SHUT_RDWR)  # wakes the response
+                return
+            try:
                 if not data:
-                    if self.upstream:
-                        self.upstream.shutdown(socket.SHUT_WR)
+                    upstream.shutdown(socket.SHUT_WR)
                     return
+                self.upload_started = True
                 _, taken = tracker.feed(data)
                 self.from_client += data[taken:]
-                assert self.upstream
-                await send_all(self.upstream, memoryview(data)[:taken])
-        except OSError:
-            return
-        finally:
-            self.uploading = False
+                await send_all(upstream, memoryview(data)[:taken])
+            except OSError as error:  # the store reads no more; what it said is still to be read
+                self.store_reset = self.store_reset or isinstance(error, ConnectionResetError)
+                return
+            await asyncio.sleep(0)  # a client that never pauses must not stop the others
+
+    async def _finish_upload(self, upload: asyncio.Task[None], alive: bool) -> bool:
+        """The response was faster than the request: the rest of the request still passes.
+
+        The store's end is passed on at once. What the client goes on to send still goes to the store, which
+        may read it to the end (a lingering close) or refuse it.
+        """
+        assert self.upstream
+        while not upload.done() and not self.store_reset:
+            if not alive or self._upstream_gone():
+                alive = False
+                if not self.store_reset:
+                    with contextlib.suppress(OSError):
+                        self.client.shutdown(socket.SHUT_WR)
+                    await wait(done=upload)
+            else:
+                await wait(read=(self.upstream,), done=upload)
+        return alive
+
+    async def stop_upload(self) -> None:
+        if self.upload:
+            upload, self.upload = self.upload, None
+            upload.cancel()
+            await asyncio.wait({upload})
+            if not upload.cancelled():
+                upload.result()  # what went wrong there goes wrong here
 
     async def _connect(self, exchange: int) -> bool:
         if self.upstream:
@@ -244,8 +354,10 @@ class Relay:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await asyncio.get_running_loop().sock_connect(sock, self.case.upstream)
-        except OSError as error:
+        except BaseException as error:
             sock.close()
+            if not isinstance(error, OSError):
+                raise
             self.note("upstream-failed", exchange, reason=f"the store does not accept connections: {error}")
             return False
         self.upstream = sock
@@ -261,7 +373,7 @@ class Relay:
 
     async def close(self, ending: Ending) -> None:
         """End the client's connection; always raises Ended."""
-        self.closed = True
+        await self.stop_upload()
         if self.upstream:
             self.upstream.close()
             self.upstream = None
@@ -272,16 +384,15 @@ class Relay:
         raise Ended("cut")
 
     async def hold(self, seconds: float | None) -> None:
-        """Send nothing; raises Ended when the client leaves meanwhile."""
+        """Send nothing; raises Ended when the client leaves meanwhile (its end counts as leaving)."""
         loop = asyncio.get_running_loop()
-        if self.uploading:
-            await asyncio.sleep(1e9 if seconds is None else seconds)
-            return
         until = None if seconds is None else loop.time() + seconds
         while until is None or loop.time() < until:
-            if until is None:
-                await wait(read=(self.client,))
-            elif not await wait_for(until - loop.time(), read=(self.client,)):
+            left = None if until is None else until - loop.time()
+            if self.upload and not self.upload.done():
+                await wait_for(left, done=self.upload)
+                continue
+            if not await wait_for(left, read=(self.client,)):
                 return
             try:
                 data = self.client.recv(RECV)
@@ -292,6 +403,10 @@ class Relay:
             if not data:
                 raise Ended("client-left")
             self.from_client += data
+
+
+def expects_continue(head: Head) -> bool:
+    return (head.get("expect") or "").lower() == "100-continue"
 
 
 class Response:
@@ -307,13 +422,22 @@ class Response:
         self.base: int | None = None
         self.message: Message | None = None
         self.sent = 0  # wire bytes of the current message
+        self.interim = 0  # wire bytes of the interim messages before it
+        self.continued = False  # one of them was a 100
+        self.pace: int | None = None
+        self.reads = 0
         self.payload = 0  # payload bytes in spans that are wholly sent
         self.spans: deque[Span] = deque()
         self.end = "open"
+        self.surplus = bytearray()  # rewritten bytes beyond what the new head promised
+        self.rewriter: Rewriter | None = None
+        self.rewriting: list[Armed] = []  # rules whose rewrite this response has, not noted as fired yet
 
     @property
     def hold_back(self) -> int:
-        return max((a.rule.position.lookback for a in self.armed if a.wire is None and not a.fired), default=0)
+        open_rules = [a for a in self.armed if a.wire is None and not a.fired and not a.rule.rewrites]
+        waiting = (a.rule.position.lookback for a in open_rules)
+        return max(waiting, default=0)
 
     def payload_sent(self) -> int:
         """Payload bytes among the wire bytes sent so far."""
@@ -330,8 +454,11 @@ class Response:
                 tracker = Tracker(self.method)
                 self.end = await self._message(tracker, canned_bytes)
                 status = tracker.head.status if tracker.head else 0
+                if self.rewriter:
+                    return await self._end_rewriting(tracker)
                 if self.end != "complete" or not 100 <= status < 200 or status == 101:
                     break
+                self.continued = self.continued or status == 100
                 self._begin_message()
             return self.end == "complete" and tracker.framing is not Framing.CLOSE
         except Ended as ended:
@@ -339,20 +466,85 @@ class Response:
             raise
         except ConnectionError:
             self.end = "client-left"
-            self.relay_.note("client-left", self.number)
             raise
         finally:
             # Also when the case ends while a connection is held, so no byte goes unrecorded.
-            self.relay_.note("sent", self.number, wire=self.sent, body=self.payload_sent(), end=self.end)
-            self._note_unfired()
-            self.relay_.wire += self.sent
+            self._note_end()
+
+    def _rewriter(self) -> Rewriter | None:
+        """A rewriter, when rules in force want to change this response."""
+        wanted = []
+        for one in self.armed:
+            for rewrite in one.rule.rewrites:
+                wanted.append(Wanted(rewrite, one.rule.position, partial(self._claim, one)))
+        if not wanted:
+            return None
+        carries = self.operation == "get_object" and self.method == "GET"
+        return Rewriter(self.method, wanted, carries_object=carries, total=self.relay_.case.object_size)
+
+    def _claim(self, one: Armed) -> bool:
+        """A rewrite applies: its rule has fired, and is noted once its byte has been sent."""
+        if one not in self.rewriting and not self.relay_.case.schedule.fire(one):
+            return False
+        if one not in self.rewriting:
+            self.rewriting.append(one)
+        return True
+
+    async def _end_rewriting(self, tracker: Tracker) -> bool:
+        """The rewritten message is through; True when the connection can go on.
+
+        Where the new head promised less than there was, the surplus follows and ends the connection.
+        """
+        relay, rewriter = self.relay_, self.rewriter
+        assert rewriter
+        self._note_rewrites(everything=True)
+        surplus = bytes(self.surplus)
+        while (
+            tracker.complete
+            and tracker.framing is Framing.LENGTH
+            and not rewriter.complete
+            and relay.upstream
+        ):
+            data = await self._read_upstream()
+            if not data:
+                break
+            surplus += rewriter.feed(data)[0]
+        if surplus and tracker.framing is not Framing.NONE:
+            await send_all(relay.client, surplus)
+        if rewriter.over and relay.upstream:
+            # The rest of what the store says is for nobody: the next request gets a new connection.
+            relay.upstream.close()
+            relay.upstream = None
+            relay.from_upstream.clear()
+        return self.end == "complete" and not surplus and tracker.framing is not Framing.CLOSE
+
+    def _note_rewrites(self, *, everything: bool = False) -> None:
+        """Note the rewrites whose byte has been sent."""
+        for one in [a for a in self.rewriting if everything or (a.wire is not None and a.wire <= self.sent)]:
+            self.rewriting.remove(one)
+            self._note_fault(one)
+
+    def client_left(self) -> None:
+        """The client went before there was anything to relay."""
+        self.end = "client-left"
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self.end == "client-left":
+            self.relay_.note("client-left", self.number)
+        wire = self.interim + self.sent
+        self.relay_.note("sent", self.number, wire=wire, body=self.payload_sent(), end=self.end)
+        self._note_unfired()
+        self.relay_.wire += self.sent
 
     def _note_unfired(self) -> None:
         """Say of each rule that was in force and did not fire whether it could have."""
         for one in self.armed:
-            if one.fired:
+            if one.fired and one not in self.rewriting:
                 continue
-            if one.wire is not None and one.wire < self.sent:
+            if one.rule.rewrites:
+                why = "ended" if one in self.rewriting else "elsewhere"
+            elif one.wire is not None and one.wire < self.sent:
                 why = "passed"  # ours: the byte went by
             elif self.end != "complete":
                 why = "ended"
@@ -365,23 +557,39 @@ class Response:
     def _begin_message(self) -> None:
         self.end = "open"
         self.relay_.wire += self.sent
+        self.interim += self.sent
         self.sent = self.payload = 0
         self.spans.clear()
         self.message = None
+        for one in self.armed:
+            one.wire = None  # counted from the start of the message before
 
     async def _message(self, tracker: Tracker, canned_bytes: bytes | None) -> str:
         """One message, interim or final; the word for how it ended."""
+        relay = self.relay_
         pending = bytearray()
         upstream_open = canned_bytes is None
-        arrived = canned_bytes or bytes(self.relay_.from_upstream)
+        arrived = canned_bytes or bytes(relay.from_upstream)
         if canned_bytes is None:
-            self.relay_.from_upstream.clear()
+            relay.from_upstream.clear()
+            self.rewriter = self._rewriter()
         while True:
-            if arrived:
+            if arrived and self.rewriter:
+                rewritten, taken = self.rewriter.feed(arrived)
+                relay.from_upstream += arrived[taken:]
+                self.base = self.rewriter.base
+                spans, used = tracker.feed(rewritten)
+                pending += rewritten[:used]
+                self.surplus += rewritten[used:]
+                arrived = b""
+                self._locate(spans, tracker)
+                if self.rewriter.decided and not self.rewriter.applied:
+                    self.rewriter = None  # nobody wanted it: the rest passes as any other response
+            elif arrived:
                 spans, taken = tracker.feed(arrived)
                 pending += arrived[:taken] if taken < len(arrived) else arrived
                 if canned_bytes is None:
-                    self.relay_.from_upstream += arrived[taken:]
+                    relay.from_upstream += arrived[taken:]
                 arrived = b""
                 self._locate(spans, tracker)
             await self._fire_due()
@@ -391,30 +599,49 @@ class Response:
                 await self._fire_due()
                 return "complete"
             if not upstream_open:
-                return "upstream-closed"
+                return "upstream-closed" if canned_bytes is None and not self.rewriter else "cut"
+            if self.rewriter and self.rewriter.complete:
+                upstream_open = False  # the new head promised more than there is
+                if tracker.close():
+                    self._locate([tracker.end_span()], tracker)
+                continue
             if not pending and (room := self._splice_room(tracker)) >= SPLICE_FROM:
                 upstream_open = await self._splice(tracker, room)
             else:
                 arrived = await self._read_upstream()
                 upstream_open = bool(arrived)
             if not upstream_open:
-                if tracker.close():
+                if relay.client_lost:
+                    raise Ended("client-left")
+                if self.rewriter and (rest := self.rewriter.close()):
+                    arrived = b""
+                    spans, _ = tracker.feed(rest)
+                    pending += rest
+                    self._locate(spans, tracker)
+                if not relay.store_reset and tracker.close():
                     self._locate([tracker.end_span()], tracker)
-                elif self.by == "store" and not tracker.head:
-                    self.relay_.note("note", self.number, text="the store ended before a response head")
+                elif not tracker.head:
+                    relay.note("note", self.number, text="the store ended before a response head")
 
     async def _read_upstream(self) -> bytes:
         """Bytes from the store; b"" when it has ended. Raises Ended when the client leaves first."""
         relay = self.relay_
         assert relay.upstream
-        watch_client = not relay.uploading
+        self.reads += 1
+        if self.reads % 64 == 0:
+            await asyncio.sleep(0)  # other connections have their turn
+        watch_client = True
         while True:
             try:
                 return relay.upstream.recv(RECV)
             except BlockingIOError:
                 pass
             except OSError:
+                relay.store_reset = True
                 return b""
+            if relay.upload and not relay.upload.done():
+                await wait(read=(relay.upstream,), done=relay.upload)
+                continue
             await wait(read=(relay.upstream, relay.client) if watch_client else (relay.upstream,))
             if watch_client:
                 try:
@@ -425,7 +652,6 @@ class Response:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    relay.note("client-left", self.number)
                     raise Ended("client-left") from None
 
     def _locate(self, spans: list[Span], tracker: Tracker) -> None:
@@ -435,8 +661,9 @@ class Response:
         if self.message is None:
             self.message = self._describe(tracker)
         self.spans.extend(s for s in spans if s.place is Place.BODY)
-        for one in self.armed:
-            if one.wire is not None or one.fired or (interim and one.rule.position.kind != "wire"):
+        for one in [*self.armed, *self.rewriting]:
+            waiting = not one.fired if not one.rule.rewrites else one in self.rewriting
+            if one.wire is not None or not waiting or (interim and one.rule.position.kind != "wire"):
                 continue
             for span in spans:
                 at = locate(one.rule.position, span, self.message)
@@ -450,13 +677,16 @@ class Response:
         declared = content_range(head.get("content-range"))
         base: int | None = None
         total = self.relay_.case.object_size
-        if self.operation == "get_object" and self.method == "GET":
-            if head.status == 206 and declared and declared.first is not None:
-                base = declared.first
-                total = declared.total if total is None else total
-            elif head.status == 200 and self.by == "store":
-                base = 0
-                total = tracker.length if total is None and tracker.framing is Framing.LENGTH else total
+        # A body that is declared empty is unframed for the tracker.
+        empty = tracker.framing is Framing.NONE and head.get("content-length") == "0"
+        length = tracker.length if tracker.framing is Framing.LENGTH or empty else None
+        carries = self.operation == "get_object" and self.method == "GET" and self.by == "store"
+        if self.rewriter:
+            base = self.rewriter.base
+        else:
+            base = object_base(head, carries_object=carries)
+        if base is not None and total is None:
+            total = declared.total if declared else length
         self.base = base
         if not 100 <= head.status < 200:
             self.relay_.note(
@@ -465,34 +695,31 @@ class Response:
                 status=head.status,
                 fields=redact_fields(head.fields),
                 base=base,
-                length=tracker.length if tracker.framing is Framing.LENGTH else None,
+                length=length,
                 framing=tracker.framing.value,
                 by=self.by,
             )
         return Message(head, base, total, self.relay_.wire)
 
     def _next_target(self) -> int | None:
-        return min((a.wire for a in self.armed if a.wire is not None and not a.fired), default=None)
+        waiting = [a for a in self.armed if not a.fired and not a.rule.rewrites] + self.rewriting
+        return min((a.wire for a in waiting if a.wire is not None), default=None)
 
     async def _fire_due(self) -> None:
+        self._note_rewrites()
         while True:
-            due = [a for a in self.armed if a.wire is not None and a.wire <= self.sent and not a.fired]
+            due = [
+                a
+                for a in self.armed
+                if a.wire is not None and a.wire <= self.sent and not a.fired and not a.rule.rewrites
+            ]
             if not due:
                 return
             one = min(due, key=lambda a: (a.wire, a.index))
             if not self.relay_.case.schedule.fire(one):
                 one.fired = True  # healed: another request was faster
                 continue
-            body = self.payload_sent()
-            self.relay_.note(
-                "fault",
-                self.number,
-                rule=one.index,
-                spec=str(one.rule),
-                wire=self.sent,
-                body=body,
-                offset=None if self.base is None else self.base + body,
-            )
+            self._note_fault(one)
             for verb in one.rule.fault.verbs():
                 match verb:
                     case Close(ending):
@@ -503,7 +730,27 @@ class Response:
                         await self.relay_.hold(seconds)
                         self.end = "open"
                     case Pace(rate):
-                        self.relay_.pace = rate
+                        self.pace = rate
+                    case Send(data):
+                        await send_all(self.relay_.client, data)
+                        self.interim += len(data)
+                        self.relay_.wire += len(data)
+                    case Mutate() | Kill():
+                        self.end = "held"
+                        await self.relay_.act(verb)
+                        self.end = "open"
+
+    def _note_fault(self, one: Armed) -> None:
+        body = self.payload_sent()
+        self.relay_.note(
+            "fault",
+            self.number,
+            rule=one.index,
+            spec=str(one.rule),
+            wire=self.interim + self.sent,
+            body=body,
+            offset=None if self.base is None else self.base + body,
+        )
 
     async def _send_some(self, pending: bytearray, tracker: Tracker, *, flush: bool) -> bool:
         """Send what may be sent now; False when nothing may."""
@@ -516,16 +763,16 @@ class Response:
             n = min(n, target - self.sent)
         if n <= 0:
             return False
-        if self.relay_.pace:
-            n = min(n, max(1, self.relay_.pace // 20))
+        if self.pace:
+            n = min(n, max(1, self.pace // 20))
         view = memoryview(pending)[:n]
         try:
             await self._send(view)
         finally:
             view.release()
         del pending[:n]
-        if self.relay_.pace:
-            await self.relay_.hold(n / self.relay_.pace)
+        if self.pace:
+            await asyncio.sleep(n / self.pace)
         return True
 
     async def _send(self, view: memoryview) -> None:
@@ -542,7 +789,7 @@ class Response:
 
     def _splice_room(self, tracker: Tracker) -> int:
         """Payload bytes that can pass unseen: none near a fault, none while pacing."""
-        if self.relay_.pace or self.hold_back or not tracker.bulk or tracker.held:
+        if self.pace or self.rewriter or self.hold_back or not tracker.bulk or tracker.held:
             return 0
         target = self._next_target()
         return tracker.bulk if target is None else min(tracker.bulk, target - self.sent)
@@ -558,5 +805,6 @@ class Response:
         finally:
             self.sent += relay.pipe.moved
             tracker.skip(relay.pipe.moved, spans)
+            relay.store_reset = relay.store_reset or relay.pipe.failed
         self._locate(spans, tracker)
         return not ended

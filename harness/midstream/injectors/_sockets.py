@@ -15,8 +15,10 @@ import socket
 import struct
 
 SIOCOUTQ = 0x5411  # tcp(7): bytes in the send queue that are not yet acknowledged
+TCP_CLOSE = 7  # tcp_states.h; the first byte of TCP_INFO
 F_SETPIPE_SZ = 1031
 PIPE_SIZE = 1 << 20
+RECV = 256 * 1024
 _MOVE, _NONBLOCK = 1, 2  # splice(2)
 
 
@@ -25,10 +27,24 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def wait(read: tuple[socket.socket, ...] = (), write: tuple[socket.socket, ...] = ()) -> None:
-    """Return when one of the sockets is ready (or has failed: the next call on it tells)."""
+async def wait(
+    read: tuple[socket.socket, ...] = (),
+    write: tuple[socket.socket, ...] = (),
+    done: asyncio.Task[None] | None = None,
+) -> None:
+    """Return when one of the sockets is ready (or has failed: the next call on it tells) or a task is done.
+
+    A loop knows one reader and one writer per descriptor: two tasks must never wait for the same direction of
+    a socket, and none may close a socket that another waits on.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        _wake(future)
+
+    if done:
+        done.add_done_callback(wake)
     for sock in read:
         loop.add_reader(sock, _wake, future)
     for sock in write:
@@ -37,18 +53,20 @@ async def wait(read: tuple[socket.socket, ...] = (), write: tuple[socket.socket,
         await future
     finally:
         for sock in read:
-            if sock.fileno() >= 0:
-                loop.remove_reader(sock)
+            loop.remove_reader(sock)
         for sock in write:
-            if sock.fileno() >= 0:
-                loop.remove_writer(sock)
+            loop.remove_writer(sock)
+        if done:
+            done.remove_done_callback(wake)
 
 
-async def wait_for(seconds: float, read: tuple[socket.socket, ...] = ()) -> bool:
-    """Wait for a socket at most so long; False when the time ran out."""
+async def wait_for(
+    seconds: float | None, read: tuple[socket.socket, ...] = (), done: asyncio.Task[None] | None = None
+) -> bool:
+    """Wait at most so long (None: without end); False when the time ran out."""
     try:
         async with asyncio.timeout(seconds):
-            await wait(read=read)
+            await wait(read, done=done)
     except TimeoutError:
         return False
     return True
@@ -82,6 +100,11 @@ def unsent(sock: socket.socket) -> int:
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQ, bytes(4)))[0])
 
 
+def failed(sock: socket.socket) -> bool:
+    """Whether the connection is over for the kernel, whoever was told of the error."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+
 async def delivered(sock: socket.socket) -> None:
     """Return when the peer's kernel holds every byte sent, or the connection has failed.
 
@@ -89,9 +112,7 @@ async def delivered(sock: socket.socket) -> None:
     that a peer that does not read costs nothing.
     """
     pause = 50e-6
-    while unsent(sock):
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return
+    while unsent(sock) and not failed(sock):
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5e-3)
 
@@ -106,17 +127,22 @@ async def reset(sock: socket.socket) -> None:
 async def half_close(sock: socket.socket, *, answer_data_with_reset: bool) -> None:
     """Deliver what was sent, then FIN; keep reading until the peer ends too.
 
-    With `answer_data_with_reset`, data that arrives after the FIN closes the socket, as it would if the
-    server process had gone: the peer sees the end first and a reset on its next request.
+    With `answer_data_with_reset`, data that arrives after the FIN is answered as if the server process had
+    gone: the peer sees the end first and a reset on its next request. The reset waits until the FIN is
+    acknowledged, since it would take the bytes before it along.
     """
     try:
-        sock.shutdown(socket.SHUT_WR)
-        # What had arrived before the end was meant for the server; it is not answered by a reset.
-        while try_recv(sock, 65536):
-            pass
-        while await recv(sock, 65536):
-            if answer_data_with_reset:
+        # What has arrived before the end was meant for the server; it is not answered by a reset. Not more
+        # than a receive buffer holds, so that a peer that keeps sending does not keep us here.
+        for _ in range(64):
+            if not try_recv(sock, RECV):
                 break
+        sock.shutdown(socket.SHUT_WR)
+        while await recv(sock, RECV):
+            if answer_data_with_reset:
+                await reset(sock)
+                return
+            await asyncio.sleep(0)  # a peer that never pauses must not stop the others
     except OSError:
         pass
     sock.close()
@@ -133,6 +159,7 @@ class Pipe:
             pass  # over the user's limit: the default size is slower, not wrong
         self.size = fcntl.fcntl(self.write_end, F_SETPIPE_SZ + 1)
         self.moved = 0  # bytes of the last `move` that reached the sink, also when it raised
+        self.failed = False  # the source ended by an error
 
     def close(self) -> None:
         os.close(self.read_end)
@@ -141,8 +168,8 @@ class Pipe:
     async def move(self, source: socket.socket, sink: socket.socket, room: int) -> tuple[int, bool]:
         """Move up to `room` bytes; gives how many reached the sink and whether the source ended.
 
-        Returns early only when the source has ended. Raises ConnectionError of the sink; of the source, an
-        error counts as its end (the next `recv` raises it again or gives b"").
+        Returns early only when the source has ended. Raises ConnectionError of the sink; an error of the
+        source counts as its end and sets `failed`.
         """
         held, ended, turns = 0, False, 0
         self.moved = moved = 0
@@ -156,7 +183,7 @@ class Pipe:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    ended = progress = True
+                    ended = progress = self.failed = True
             if held:
                 try:
                     n = os.splice(self.read_end, sink.fileno(), held, flags=_MOVE | _NONBLOCK)
@@ -167,6 +194,6 @@ class Pipe:
             turns += 1
             if not progress:
                 await wait(read=() if held else (source,), write=(sink,) if held else ())
-            elif turns % 64 == 0:
+            elif turns % 64 == 0 and moved < room:
                 await asyncio.sleep(0)  # other connections have their turn
         return moved, ended

@@ -7,14 +7,14 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+import weakref
 from typing import Any, ClassVar
 
 from midstream._errors import SetupError
 from midstream._evidence import Event, Evidence
 from midstream._registry import Availability
 from midstream._schedule import Armed
-from midstream._verbs import Close, Hold, Pace, Refuse, Respond
+from midstream._verbs import Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send
 from midstream.injectors import Injector, Plan, RunningInjector, Session
 from midstream.injectors._relay import Case, Relay
 from midstream.injectors._sockets import wait
@@ -30,7 +30,12 @@ class _Reporting(Evidence):
     def add(self, kind: str, at: float, connection: int = 0, exchange: int = 0, **data: Any) -> None:
         super().add(kind, at, connection, exchange, **data)
         if self._tell:
-            self._tell(Event(kind, at, connection, exchange, data))
+            try:
+                self._tell(Event(kind, at, connection, exchange, data))
+            except Exception as error:  # a listener must not bring the wire down, nor go unnoticed
+                self._tell = None
+                reason = f"the listener for events failed: {type(error).__name__}: {error}"
+                super().add("upstream-failed", at, reason=reason)
 
 
 class EmbeddedSession(Session):
@@ -48,11 +53,13 @@ class EmbeddedSession(Session):
             plan.object_size,
             self.evidence,
             lambda: time.monotonic() - self._started,
+            plan.act,
         )
         self._accepted = 0
         self._open: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closing = threading.Lock()
         self._closed = False
         # Two sockets on one port: the listener comes and goes with refusals, the keeper, which never
         # listens, holds the port meanwhile and makes the kernel answer with a reset.
@@ -70,13 +77,28 @@ class EmbeddedSession(Session):
     def _listen(self) -> socket.socket:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", self._keeper.getsockname()[1]))
-        sock.setblocking(False)
-        if not self._plan.schedule.refusals(0):
-            sock.listen(128)
+        try:
+            sock.bind(("127.0.0.1", self._keeper.getsockname()[1]))
+            sock.setblocking(False)
+            if not self._plan.schedule.refusals(self._accepted):
+                sock.listen(128)
+        except OSError:
+            sock.close()
+            raise
         return sock
 
+    def _trouble(self, error: Exception, connection: int = 0) -> None:
+        """Ours, never the driver's: the verdict must be a harness error."""
+        reason = f"the injector failed: {type(error).__name__}: {error}"
+        self.evidence.add("upstream-failed", self._case.now(), connection, reason=reason)
+
     async def _accept(self) -> None:
+        try:
+            await self._accept_all()
+        except Exception as error:
+            self._trouble(error)
+
+    async def _accept_all(self) -> None:
         while True:
             await self._refuse_if_due()
             assert self._listener
@@ -86,6 +108,10 @@ class EmbeddedSession(Session):
                 await wait(read=(self._listener,))
                 continue
             except ConnectionError:
+                continue
+            except OSError as error:  # out of descriptors: the next connections may be luckier
+                self._trouble(error)
+                await asyncio.sleep(0.05)
                 continue
             self._accepted += 1
             client.setblocking(False)
@@ -102,13 +128,8 @@ class EmbeddedSession(Session):
             await relay.run(armed)
         except asyncio.CancelledError:
             relay.discard()
-        except Exception as error:  # ours, never the driver's: the verdict must be a harness error
-            self.evidence.add(
-                "upstream-failed",
-                self._case.now(),
-                relay.number,
-                reason=f"the injector failed: {type(error).__name__}: {error}",
-            )
+        except Exception as error:
+            self._trouble(error, relay.number)
             relay.discard()
         finally:
             assert task
@@ -117,11 +138,14 @@ class EmbeddedSession(Session):
                 self._idle.set()
 
     async def _refuse_if_due(self) -> None:
+        refused = False
         for armed in self._plan.schedule.refusals(self._accepted):
+            # At once, so that none waits in the backlog for earlier connections to end; the time counts
+            # from when they have.
+            self._unlisten()
             await self._idle.wait()
             if not self._plan.schedule.fire(armed):
                 continue
-            self._unlisten()
             self.evidence.add(
                 "fault",
                 self._case.now(),
@@ -134,10 +158,12 @@ class EmbeddedSession(Session):
             for verb in armed.rule.fault.verbs():
                 if isinstance(verb, Refuse):
                     await asyncio.sleep(1e9 if verb.seconds is None else verb.seconds)
-            self.evidence.add("window", self._case.now(), state="accepting again")
+            refused = True
         if self._listener is None:
             self._listener = self._listen()
         self._listener.listen(128)
+        if refused:
+            self.evidence.add("window", self._case.now(), state="accepting again")
 
     def _unlisten(self) -> None:
         if self._listener:
@@ -145,9 +171,10 @@ class EmbeddedSession(Session):
             self._listener = None
 
     def close(self) -> Evidence:
-        if not self._closed:
-            self._closed = True
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
+        with self._closing:
+            if not self._closed:
+                asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
+                self._closed = True
         return self.evidence
 
     async def _close(self) -> None:
@@ -169,33 +196,33 @@ class RunningEmbedded(RunningInjector):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="midstream-injector", daemon=True)
         self._thread.start()
+        self._sessions: weakref.WeakSet[EmbeddedSession] = weakref.WeakSet()
+        self._lock = threading.Lock()
         self._stopped = False
-
-    def _call(self, work: Coroutine[Any, Any, EmbeddedSession]) -> EmbeddedSession:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def open(self, plan: Plan) -> Session:
         async def make() -> EmbeddedSession:
             return EmbeddedSession(self._loop, plan)
 
-        return self._call(make())
+        with self._lock:
+            if self._stopped:
+                raise SetupError("the injector has been stopped")
+            session = asyncio.run_coroutine_threadsafe(make(), self._loop).result(30)
+            self._sessions.add(session)
+        return session
 
     def stop(self) -> None:
-        if self._stopped:
-            return
-        self._stopped = True
-
-        async def drain() -> None:
-            tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(drain(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            for session in list(self._sessions):
+                with contextlib.suppress(Exception):
+                    session.close()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+            if not self._thread.is_alive():
+                self._loop.close()
 
 
 class Embedded(Injector):
@@ -203,7 +230,9 @@ class Embedded(Injector):
 
     id: ClassVar[str] = "embedded"
     summary: ClassVar[str] = "HTTP/1.1-aware relay in the harness itself, exact to the byte"
-    verbs: ClassVar[frozenset[type]] = frozenset({Close, Hold, Pace, Respond, Refuse})
+    verbs: ClassVar[frozenset[type]] = frozenset(
+        {Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send}
+    )
 
     def available(self) -> Availability:
         return Availability()

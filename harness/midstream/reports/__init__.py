@@ -42,3 +42,30 @@ class Report(ABC):
     @abstractmethod
     def end(self, summary: Mapping[str, int]) -> None:
         """The run is over; `summary` counts the verdicts."""
+
+    def discard(self) -> None:  # noqa: B027 - most reports that end at once leave nothing unfinished
+        """Remove what is unfinished: the report cannot be completed. May be called at any time."""
+
+
+class Unfinished:
+    """A file that gets its name when it is whole. Text of any origin can be written to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        # What UTF-8 cannot hold (half of a pair, off the wire or out of a file name) is written as an escape.
+        self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")
+        self.write = self._file.write
+
+    def finish(self) -> None:
+        """Make it whole. Raises OSError."""
+        self._file.close()
+        self._part.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove it; nothing happens when it is finished."""
+        try:
+            self._file.close()
+        except OSError:
+            pass  # what could not be written is of no use now
+        self._part.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from midstream.reports import Record, Report, RunInfo
+from midstream.reports import Record, Report, RunInfo, Unfinished
 
 
 class Cases(Report):
@@ -18,8 +18,12 @@ class Cases(Report):
         (info.out / "cases").mkdir(exist_ok=True)
 
     def case(self, record: Record, evidence: Callable[[], Record]) -> None:
-        path = self._out / record["evidence"]
-        path.write_text(json.dumps(evidence(), ensure_ascii=False) + "\n", encoding="utf-8")
+        file = Unfinished(self._out / record["evidence"])
+        try:
+            file.write(json.dumps(evidence(), ensure_ascii=False) + "\n")
+            file.finish()
+        finally:
+            file.discard()
 
     def end(self, summary: Mapping[str, int]) -> None:
         pass

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+from urllib.parse import quote
 
-from midstream.reports import Record, Report, RunInfo
+from midstream.reports import Record, Report, RunInfo, Unfinished
 
 DETAILS = 200  # failing cases shown in full; the rest is in results.json
 
@@ -26,15 +27,17 @@ _PAGE = """<!doctype html>
  .harness { background: #7a3fc43d; } .open { background: #8883; }
  code, pre { font: .85em/1.45 ui-monospace, monospace; } pre { white-space: pre-wrap; margin: .2rem 0; }
  .card { border-left: .3rem solid #c62b2b; padding: .2rem .9rem; margin: 1rem 0; }
- .card.harness { border-color: #7a3fc4; background: none; } .card.should { border-color: #c9a200; background: none; }
+ .card.harness { border-color: #7a3fc4; background: none; }
+ .card.should { border-color: #c9a200; background: none; }
  details { margin: 1rem 0; }
 </style></head><body>
 <h1>midstream</h1>
 <p class="sub">version {{ info.version }} · seed {{ info.seed }} · {{ count }} cases</p>
-<p>{% for verdict, n in summary %}<span class="v {{ kinds[verdict] }}">{{ verdict }} {{ n }}</span>{% endfor %}</p>
+<p>{% for v, n in summary %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</p>
 {% if failures %}<h2>What is wrong</h2>{% endif %}
 {% for f in failures %}
-<div class="card {{ f.level }}"><b>{{ f.verdict }}</b> · {{ f.scenario }}{% if f.variant %} <code>{{ f.variant }}</code>{% endif %}
+<div class="card {{ f.level }}"><b>{{ f.verdict }}</b> · {{ f.scenario }}
+{% if f.variant %}<code>{{ f.variant }}</code>{% endif %}
  · {{ f.driver }} on {{ f.store }} through {{ f.injector }}{% if f.note %} · {{ f.note }}{% endif %}
 <pre>{{ f.diagnosis }}</pre>
 <p>{{ f.requirement }} <a href="{{ f.href }}">evidence</a></p>
@@ -42,13 +45,17 @@ _PAGE = """<!doctype html>
 {% endfor %}
 {% if hidden %}<p>{{ hidden }} more failing cases are in results.json.</p>{% endif %}
 <h2>Every scenario</h2>
-<table><thead><tr><th>scenario</th>{% for c in columns %}<th>{{ c[0] }}<br><small>{{ c[1] }} · {{ c[2] }}</small></th>{% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr><td><b>{{ row.id }}</b> <small>{{ row.kind }} · {{ row.properties }}</small><br>
+<table><thead><tr><th>scenario</th>
+{% for c in columns %}<th>{{ c[0] }}<br><small>{{ c[1] }} · {{ c[2] }}</small></th>{% endfor %}</tr></thead>
+<tbody>{% for row in rows %}<tr>
+<td><b>{{ row.id }}</b> <small>{{ row.kind }} · {{ row.properties }}</small><br>
 <small>{{ row.requirement }}</small></td>
-{% for cell in row.cells %}<td>{% for v, n in cell %}<span class="v {{ kinds[v] }}">{{ v }}{% if n > 1 %} {{ n }}{% endif %}</span>{% endfor %}</td>{% endfor %}
+{% for cell in row.cells %}<td>{% for v, n in cell %}
+<span class="v {{ kinds[v] }}">{{ v }}{% if n > 1 %} {{ n }}{% endif %}</span>{% endfor %}</td>{% endfor %}
 </tr>{% endfor %}</tbody></table>
 <details><summary>What the verdicts mean</summary><table>
-{% for v, text in meanings %}<tr><td><span class="v {{ kinds[v] }}">{{ v }}</span></td><td>{{ text }}</td></tr>{% endfor %}
+{% for v, text in meanings %}
+<tr><td><span class="v {{ kinds[v] }}">{{ v }}</span></td><td>{{ text }}</td></tr>{% endfor %}
 </table></details>
 </body></html>
 """
@@ -83,12 +90,9 @@ class Html(Report):
         if record["level"] or not record["expected"]:
             if len(self._failures) < DETAILS:
                 requirement = self._rows[record["scenario"]]["requirement"]
-                # A relative path: file names hold [, ;, = and %, which a link must escape.
-                from urllib.parse import quote
-
-                self._failures.append(
-                    {**record, "requirement": requirement, "href": quote(record["evidence"])}
-                )
+                # A relative path: file names hold = and %, which a link must escape.
+                href = quote(record["evidence"])
+                self._failures.append({**record, "requirement": requirement, "href": href})
             else:
                 self._hidden += 1
 
@@ -119,9 +123,13 @@ class Html(Report):
             rows=rows,
             meanings=[(v.value, t) for v, t in MEANING.items()],
         )
-        part = self._info.out / "index.html.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(self._info.out / "index.html")
+        self._file = Unfinished(self._info.out / "index.html")
+        self._file.write(text)
+        self._file.finish()
+
+    def discard(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.discard()
 
 
 MEMBER = Html

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import IO, ClassVar
+from typing import ClassVar
 
-from midstream.reports import Record, Report, RunInfo
+from midstream.reports import Record, Report, RunInfo, Unfinished
 
 SCHEMA = 1
 
@@ -16,9 +16,7 @@ class Results(Report):
     summary: ClassVar[str] = "results.json: all cases and a summary of verdicts"
 
     def begin(self, info: RunInfo) -> None:
-        self._path = info.out / "results.json"
-        self._part = info.out / "results.json.part"
-        self._file: IO[str] = self._part.open("w", encoding="utf-8")
+        self._file = Unfinished(info.out / "results.json")
         self._first = True
         head = {"schema": SCHEMA, "midstream": info.version, "seed": info.seed}
         self._file.write(json.dumps(head)[:-1] + ', "cases": [')
@@ -29,8 +27,11 @@ class Results(Report):
 
     def end(self, summary: Mapping[str, int]) -> None:
         self._file.write('\n], "summary": ' + json.dumps(dict(sorted(summary.items()))) + "}\n")
-        self._file.close()
-        self._part.replace(self._path)
+        self._file.finish()
+
+    def discard(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.discard()
 
 
 MEMBER = Results

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from midstream._content import Content
+from midstream._errors import UsageError
 from midstream._registry import Availability
 
 CONTAINER = "midstream"  # the one bucket or container that cases use
+LAYOUTS = ("plain", "multipart", "slo", "dlo")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Traits:
 
     `validator`: strong (ETag), weak (W/ ETag), modified (Last-Modified only) or none. `framing`: length,
     chunked or close (close-delimited). `ranges`: whether Range is honoured. `digest`: whether a digest of the
-    whole object is offered. `head`: whether HEAD is answered.
+    whole object is offered. `head`: whether HEAD is answered. `layout`: how the object is made, one of
+    `LAYOUTS`: plain, multipart (S3: of parts of 5 MiB), slo or dlo (Swift: a static or dynamic large object
+    of up to four segments).
     """
 
     validator: str = "strong"
@@ -33,6 +37,7 @@ class Traits:
     ranges: bool = True
     digest: bool = True
     head: bool = True
+    layout: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,10 @@ class RunningStore(ABC):
 
     @abstractmethod
     def put(self, key: str, content: Content, traits: Traits) -> None:
-        """Store an object, replacing any of that name. Raises UsageError for traits it cannot present."""
+        """Store an object, replacing any of that name together with its segments.
+
+        Raises UsageError for traits it cannot present and for a size it cannot lay out so.
+        """
 
     @abstractmethod
     def stat(self, key: str) -> ObjectInfo | None:
@@ -83,15 +91,33 @@ class RunningStore(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when it does not exist."""
+        """Remove an object and its segments; nothing happens when it does not exist."""
 
     @abstractmethod
     def keys(self) -> list[str]:
-        """Names of all objects, sorted."""
+        """Names of all objects, sorted; segments are none."""
 
     @abstractmethod
     def access(self, key: str, base_url: str) -> Access:
         """Addresses of an object through the injector at `base_url` (`http://127.0.0.1:PORT`)."""
+
+    def lose_segment(self, key: str) -> None:
+        """Delete the last segment of an object; raises UsageError when it is not made of segments."""
+        raise UsageError(f"{self.id}: {key!r} has no segments")
+
+    def change_segment(self, key: str) -> None:
+        """Overwrite the last segment of an object with the same bytes of its next generation.
+
+        Raises UsageError when it is not made of segments.
+        """
+        raise UsageError(f"{self.id}: {key!r} has no segments")
+
+    def expire_credentials(self, access: Access | None = None) -> None:
+        """Make tokens handed out until now invalid: those of one `access`, or all that drivers hold.
+
+        Raises UsageError when the store hands out none.
+        """
+        raise UsageError(f"{self.id}: hands out no tokens that could expire")
 
     @abstractmethod
     def alive(self) -> bool:
@@ -108,6 +134,7 @@ class Store(ABC):
     id: ClassVar[str]
     summary: ClassVar[str]
     kind: ClassVar[str]  # http, s3 or swift: the protocol its drivers speak
+    layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make
 
     @abstractmethod
     def available(self) -> Availability:
@@ -119,8 +146,22 @@ class Store(ABC):
 
     def supports(self, traits: Traits) -> str | None:
         """None when objects can be presented so, else why not in a few words."""
-        return None if traits == Traits() else f"{self.id} presents objects in its own way only"
+        return refusal(self.id, self.layouts, traits)
 
     @abstractmethod
     def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:
         """The store operation a request is: a name of `midstream._schedule.OPERATIONS`. Pure."""
+
+
+def lays_out(name: str, layouts: tuple[str, ...], traits: Traits) -> str | None:
+    """Why a store with these layouts cannot make such an object; None when it can."""
+    if traits.layout in layouts:
+        return None
+    return f"{name} makes {' and '.join(layouts)} objects, not {traits.layout}"
+
+
+def refusal(name: str, layouts: tuple[str, ...], traits: Traits) -> str | None:
+    """Why a store with these layouts, and one way to present each, cannot make such an object."""
+    if replace(traits, layout="plain") != Traits():
+        return f"{name} presents objects in its own way only"
+    return lays_out(name, layouts, traits)

@@ -14,14 +14,16 @@ _SMALL = 1 << 20
 
 
 class ContentFile(io.RawIOBase):
-    """A seekable file that makes its bytes as they are read."""
+    """A seekable file of `length` bytes of a content, made as they are read."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, first: int, length: int) -> None:
         self._content = content
+        self._first = first
+        self._length = length
         self._at = 0
 
     def __len__(self) -> int:
-        return self._content.size
+        return self._length
 
     def readable(self) -> bool:
         return True
@@ -33,13 +35,14 @@ class ContentFile(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        left = self._content.size - self._at
-        data = self._content.read(self._at, left if size is None or size < 0 else size)
+        left = max(0, self._length - self._at)
+        length = left if size is None or size < 0 else min(size, left)
+        data = self._content.read(self._first + self._at, length)
         self._at += len(data)
         return data
 
@@ -50,6 +53,12 @@ class ContentFile(io.RawIOBase):
         return len(data)
 
 
-def body(content: Content) -> bytes | ContentFile:
-    """Small objects as bytes, large ones as a file, so that no more than a block of them is in memory."""
-    return content.whole() if content.size <= _SMALL else ContentFile(content)
+def body(content: Content, first: int = 0, length: int | None = None) -> bytes | ContentFile:
+    """Small bodies as bytes, large ones as a file, so that no more than a block of them is in memory."""
+    length = max(0, content.size - first if length is None else min(length, content.size - first))
+    return content.read(first, length) if length <= _SMALL else ContentFile(content, first, length)
+
+
+def pieces(size: int, step: int) -> list[tuple[int, int]]:
+    """`size` bytes cut every `step` bytes: (first, length) of each piece."""
+    return [(first, min(step, size - first)) for first in range(0, size, step)]

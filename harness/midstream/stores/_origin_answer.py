@@ -51,7 +51,7 @@ class Item:
     modified: int
     read: Callable[[int, int], bytes]
     traits: Traits = field(default_factory=Traits)
-    digests: Digests | None = None
+    digests: Callable[[], Digests] | None = None  # None when the object shows none
 
     @property
     def etag(self) -> str | None:
@@ -100,7 +100,7 @@ def respond(method: str, item: Item | None, head: Head, now: float) -> Answer:
         fields.append(("Accept-Ranges", "bytes"))
     fields.append(("Content-Type", "application/octet-stream"))
     if item.digests:
-        fields.append(("Repr-Digest", f"sha-256=:{item.digests.sha256}:"))
+        fields.append(("Repr-Digest", f"sha-256=:{item.digests().sha256}:"))
     if (
         method == "GET"
         and item.traits.ranges
@@ -115,7 +115,7 @@ def respond(method: str, item: Item | None, head: Head, now: float) -> Answer:
             fields.append(("Content-Range", f"bytes {first}-{first + length - 1}/{item.size}"))
             return Answer(206, fields, item, first, length)
     if item.digests:
-        fields.append(("Content-MD5", item.digests.md5))
+        fields.append(("Content-MD5", item.digests().md5))
     return Answer(200, fields, item, 0, item.size)
 
 

@@ -8,10 +8,10 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
-from midstream._content import Content
+from midstream._content import GENERATIONS, Content
 from midstream.stores import Traits
 from midstream.stores._origin_answer import Digests, Item
 
@@ -40,14 +40,25 @@ def _content_digests(content: Content) -> Digests:
     return _digests(content.blocks())
 
 
+def _same(digests: Digests) -> Digests:
+    return digests
+
+
 def generated(content: Content, traits: Traits) -> Item:
-    """An object made on demand; its ETag reads generation-seed-size."""
-    read = content.read
-    read(0, 1)  # raises ValueError for a generation there is none of
+    """An object made on demand; its ETag reads generation-seed-size.
+
+    What can be made while somebody waits for a response, is made when somebody asks: a put costs nothing.
+    """
+    if not 1 <= content.generation <= GENERATIONS:
+        raise ValueError(f"generation {content.generation}: there are 1 to {GENERATIONS}")
+    read, digests = content.read, partial(_content_digests, content)
     if content.size <= SMALL:
 
         def read(start: int, length: int) -> bytes:
             return _whole(content)[start : start + length]
+
+    elif traits.digest:
+        digests = partial(_same, digests())
 
     return Item(
         size=content.size,
@@ -55,19 +66,18 @@ def generated(content: Content, traits: Traits) -> Item:
         modified=EPOCH + DAY * content.generation,
         read=read,
         traits=traits,
-        digests=_content_digests(content) if traits.digest else None,
+        digests=digests if traits.digest else None,
     )
 
 
 def uploaded(data: bytes) -> Item:
     """An object somebody has sent."""
-    digests = _digests([data])
     return Item(
         size=len(data),
         tag=hashlib.sha256(data).hexdigest()[:32],
         modified=int(time.time()),
         read=lambda start, length: data[start : start + length],
-        digests=digests,
+        digests=partial(_same, _digests([data])),
     )
 
 

@@ -13,10 +13,12 @@ from urllib.parse import parse_qsl, quote, unquote
 from midstream._content import Content
 from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._processes import ServerProcess
-from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Traits
-from midstream.stores._bodies import body
+from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Traits, refusal
+from midstream.stores._bodies import body, pieces
 
 REGION = "us-east-1"
+LAYOUTS = ("plain", "multipart")
+PART = 5 * 2**20  # the least S3 takes for a part that is not the last
 EXPIRES = 86_400  # seconds a presigned URL holds: longer than any case
 _T = TypeVar("_T")
 
@@ -88,9 +90,27 @@ class RunningS3(RunningStore):
         self.call(lambda s3: s3.create_bucket(Bucket=CONTAINER))
 
     def put(self, key: str, content: Content, traits: Traits) -> None:
-        if traits != Traits():
-            raise UsageError(f"{self.id} presents objects in its own way only")
-        self.call(lambda s3: s3.put_object(Bucket=CONTAINER, Key=key, Body=body(content)))
+        if reason := refusal(self.id, LAYOUTS, traits):
+            raise UsageError(reason)
+        if traits.layout == "multipart":
+            self._put_parts(key, content)
+        else:
+            self.call(lambda s3: s3.put_object(Bucket=CONTAINER, Key=key, Body=body(content)))
+
+    def _put_parts(self, key: str, content: Content) -> None:
+        if content.size <= PART:
+            raise UsageError(f"{self.id}: a multipart object has more than {PART} bytes, not {content.size}")
+
+        def upload(s3: Any) -> None:
+            where = {"Bucket": CONTAINER, "Key": key}
+            where["UploadId"] = s3.create_multipart_upload(**where)["UploadId"]
+            parts = []
+            for number, (first, length) in enumerate(pieces(content.size, PART), 1):
+                done = s3.upload_part(**where, PartNumber=number, Body=body(content, first, length))
+                parts.append({"PartNumber": number, "ETag": done["ETag"]})
+            s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+
+        self.call(upload)
 
     def stat(self, key: str) -> ObjectInfo | None:
         def head(s3: Any) -> ObjectInfo | None:

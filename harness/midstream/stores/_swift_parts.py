@@ -36,6 +36,14 @@ class Memory:
     def decr(self, key: str, delta: int = 1, time: float = 0) -> int:
         return self.incr(key, -delta, time)
 
+    def expire(self, user: str, spare: str) -> None:
+        """Forget the tokens of a user, or everybody's when there is none, other than the token `spare`."""
+        prefix = "AUTH_/token/"  # swift.common.middleware.tempauth: expiry and groups by token
+        for key in [k for k in self._values if k.startswith(prefix) and k != prefix + spare]:
+            _, groups = self.get(key) or (0, "")
+            if not user or user in groups.split(","):
+                self.delete(key)
+
     def delete(self, key: str, server_key: str | None = None) -> None:
         self._values.pop(key, None)
 
@@ -51,13 +59,25 @@ _now = time.monotonic
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-def with_memory(application: Application) -> Application:
+def with_memory(application: Application, memory: Memory) -> Application:
     """The application with a `Memory` where it looks for its memcache."""
-    memory = Memory()
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ["swift.cache"] = memory
         return application(environ, start_response)
+
+    return call
+
+
+def with_control(application: Application, memory: Memory, path: str) -> Application:
+    """The application, and at `path` a way to expire tokens: those of X-Auth-User, or all but the asker's."""
+
+    def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if environ["PATH_INFO"] != path:
+            return application(environ, start_response)
+        memory.expire(environ.get("HTTP_X_AUTH_USER", ""), environ.get("HTTP_X_AUTH_TOKEN", ""))
+        start_response("204 No Content", [("Content-Length", "0")])
+        return []
 
     return call
 

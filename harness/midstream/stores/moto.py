@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from midstream._registry import Availability
 from midstream.stores import Store
-from midstream.stores._s3 import Keys, RunningS3, operation
+from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
 from midstream.stores._starting import installed, own_folder, require, start
 
 KEYS = Keys("midstream", "midstream-secret")
@@ -20,6 +20,7 @@ class Moto(Store):
     id: ClassVar[str] = "moto"
     summary: ClassVar[str] = "S3 in memory (moto server), signature not checked"
     kind: ClassVar[str] = "s3"
+    layouts: ClassVar[tuple[str, ...]] = LAYOUTS
 
     def available(self) -> Availability:
         return installed("moto", "moto", ("moto", "flask", "flask_cors", "werkzeug", "boto3"))

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from midstream._content import Content
 from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._registry import Availability
-from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits
+from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits, lays_out
 from midstream.stores._starting import own_folder, package_version, start
 
 SECONDS = 60.0  # a digest of a 1 GiB object takes about 5 s
@@ -40,6 +40,8 @@ class RunningOrigin(RunningStore):
     def put(self, key: str, content: Content, traits: Traits) -> None:
         if key.startswith("_control/"):
             raise UsageError(f"origin: key {key!r}: names below _control/ are its own")
+        if reason := MEMBER.supports(traits):
+            raise UsageError(reason)
         order = {"key": key, "traits": asdict(traits), **asdict(content)}
         self._ask("POST", "put", order)
 
@@ -109,7 +111,7 @@ class Origin(Store):
         return RunningOrigin(folder, root)
 
     def supports(self, traits: Traits) -> str | None:
-        return None
+        return lays_out(self.id, self.layouts, traits)
 
     def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:
         if target.startswith("/_control/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import ClassVar
 from urllib.parse import parse_qsl, quote
 
 from midstream._content import Content
-from midstream._errors import UsageError
+from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Store, Traits
-from midstream.stores._swift import ACCOUNT, KEY, USER, Api, available, start_server
+from midstream.stores._bodies import body
+from midstream.stores._swift import ACCOUNT, DRIVERS, KEY, Api, Segments, available, manifest, start_server
 
 
 class RunningSwift(RunningStore):
@@ -28,12 +30,22 @@ class RunningSwift(RunningStore):
         self._server = server
         self._folder = folder
         self._api = Api(self.id, self.port)
-        self._api.create_container()
+        self._api.create_containers()
+        self._segments = Segments(self._api)
+        self._control: str = server.ready["control"]
+        self._drivers = itertools.cycle(DRIVERS)
 
     def put(self, key: str, content: Content, traits: Traits) -> None:
-        if traits != Traits():
-            raise UsageError(f"{self.id} presents objects in its own way only")
-        self._api.request("PUT", _path(key), content=content)
+        if reason := MEMBER.supports(traits):
+            raise UsageError(reason)
+        if traits.layout == "plain":
+            self._api.request("PUT", _path(key), data=body(content))
+            self._segments.swap(key, content, [])
+        else:
+            segments = self._segments.upload(content, key)
+            query, headers, data = manifest(traits.layout, segments)
+            self._api.request("PUT", _path(key) + query, headers, data)
+            self._segments.swap(key, content, segments)
 
     def stat(self, key: str) -> ObjectInfo | None:
         found = self._api.request("HEAD", _path(key), missing=True)
@@ -48,10 +60,25 @@ class RunningSwift(RunningStore):
         end = info.size if length is None else min(info.size, start + length)
         if start >= end:
             return b""
-        return self._api.request("GET", _path(key), {"Range": f"bytes={start}-{end - 1}"}).content
+        try:
+            return self._api.request("GET", _path(key), {"Range": f"bytes={start}-{end - 1}"}).content
+        except StoreDied as error:
+            if not self.alive():
+                raise
+            raise HarnessError(f"{self.id}: {key!r} cannot be read to its end") from error
 
     def delete(self, key: str) -> None:
         self._api.request("DELETE", _path(key), missing=True)
+        self._segments.swap(key, Content(0), [])
+
+    def lose_segment(self, key: str) -> None:
+        self._segments.lose(key)
+
+    def change_segment(self, key: str) -> None:
+        self._segments.change(key)
+
+    def expire_credentials(self, access: Access | None = None) -> None:
+        self._api.control(self._control, access.env["ST_USER"] if access else "")
 
     def keys(self) -> list[str]:
         found: list[str] = []
@@ -64,7 +91,7 @@ class RunningSwift(RunningStore):
 
     def access(self, key: str, base_url: str) -> Access:
         base = base_url.rstrip("/")
-        env = {"ST_AUTH": f"{base}/auth/v1.0", "ST_USER": USER, "ST_KEY": KEY}
+        env = {"ST_AUTH": f"{base}/auth/v1.0", "ST_USER": next(self._drivers), "ST_KEY": KEY}
         url = f"{base}/v1/AUTH_{ACCOUNT}/{_path(key)}"
         return Access("swift", url, f"swift://{CONTAINER}/{key}", env)
 
@@ -87,6 +114,7 @@ class Swift(Store):
     id: ClassVar[str] = "swift"
     summary: ClassVar[str] = "OpenStack Swift in one process, v1 authentication"
     kind: ClassVar[str] = "swift"
+    layouts: ClassVar[tuple[str, ...]] = ("plain", "slo", "dlo")
 
     def available(self) -> Availability:
         return available()

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from midstream._registry import Availability
 from midstream.stores import Store
-from midstream.stores._s3 import Keys, RunningS3, operation
-from midstream.stores._swift import KEY, USER, available, start_server
+from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
+from midstream.stores._swift import KEY, S3_USER, available, start_server
 
 
 class SwiftS3(Store):
@@ -18,13 +18,14 @@ class SwiftS3(Store):
     id: ClassVar[str] = "swift-s3"
     summary: ClassVar[str] = "OpenStack Swift's S3 API in one process, signature version 4"
     kind: ClassVar[str] = "s3"
+    layouts: ClassVar[tuple[str, ...]] = LAYOUTS
 
     def available(self) -> Availability:
         return available()
 
     def start(self, folder: Path) -> RunningS3:
         server, own, version = start_server(self.id, folder)
-        running = RunningS3(self.id, server, own, Keys(USER, KEY), version)
+        running = RunningS3(self.id, server, own, Keys(S3_USER, KEY), version)
         try:
             running.create_bucket()
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -25,17 +26,39 @@ class HttpResponse:
 
     def __init__(self, status: int, headers: Mapping[str, str], raw: Any) -> None:
         self.status, self.headers, self._raw = status, headers, raw
+        # urllib3 before 2 has no read1, and its read blocks for all of `limit`: a drop may lose that much.
+        self._take = getattr(raw, "read1", raw.read)
         inner: Any = getattr(raw, "_fp", None)
-        if getattr(inner, "chunked", False) and getattr(inner, "fp", None) is not None:
-            inner.fp = _WholeLines(inner.fp)
+        self._plain: Any = getattr(inner, "fp", None)
+        self._buffer, self._drained = bytearray(), False
+        if getattr(inner, "chunked", False) and self._plain is not None:
+            inner.fp, self._plain = _WholeLines(inner.fp), None
 
     def read(self, limit: int) -> bytes | memoryview:
-        """See Response.read. One system call at most, so that nothing received is lost to a later error."""
+        """See Response.read. One system call at most, so that nothing received is lost to a later error.
+
+        A body that is not chunked is read below http.client, which would only count the bytes, as the machine
+        does anyway.
+        """
         try:
-            data: bytes = self._raw.read1(limit, decode_content=False)
+            if self._plain is not None:
+                return self._read_plain(limit)
+            data: bytes = self._take(limit, decode_content=False)
         except Exception as error:
             raise as_fault(error) from error
         return data
+
+    def _read_plain(self, limit: int) -> bytes | memoryview:
+        # Into one buffer: a new megabyte for each read costs as much as the rest. But readinto1 goes on to
+        # the socket after what its own buffer held, and an error there loses that: read1 empties it first.
+        if not self._drained or limit <= io.DEFAULT_BUFFER_SIZE:
+            data: bytes = self._plain.read1(limit)
+            self._drained = self._drained or len(data) < limit
+            return data
+        if len(self._buffer) < limit:
+            self._buffer = bytearray(limit)
+        view = memoryview(self._buffer)
+        return view[: self._plain.readinto1(view[:limit])]
 
     def close(self) -> None:
         """Close the connection too, unless the body was read to its end."""
@@ -112,6 +135,9 @@ class Session:
             request = requests.Request(method, url, headers=headers).prepare()
         except (requests.RequestException, ValueError) as error:
             raise CallerError(f"cannot ask for this: {error}") from error
+        # A connection serves one request: a kept one may be closed by the peer just as we write on it
+        # (RFC 9112 §9.3.1), and that would look like a failure of the store.
+        self._adapter.close()
         try:
             return self._adapter.send(request, stream=True, timeout=self._timeout)
         except requests.RequestException as error:

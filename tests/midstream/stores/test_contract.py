@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midstream.testing_stores import StoreContract
+from midstream.testing.stores import StoreContract
 
 
 class TestOrigin(StoreContract):

@@ -7,6 +7,7 @@ from email.utils import formatdate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from midstream._content import Content
 from midstream._wire import Head
 from midstream.stores import Traits
@@ -170,7 +171,7 @@ def test_preconditions_of_a_missing_object() -> None:
     ],
 )
 def test_select(value: str, size: int, span: tuple[int, int] | None) -> None:
-    """One range is selected and clamped; length 0 is not satisfiable, None is ignored (RFC 9110 14.1, 14.2)."""
+    """One range is selected and clamped; length 0 cannot be satisfied, None is ignored (RFC 9110 14.2)."""
     assert select(value, size) == span
 
 

@@ -1,6 +1,6 @@
 """The contract every store keeps, as tests to run over a store of your own.
 
-    from midstream.testing_stores import StoreContract
+    from midstream.testing.stores import StoreContract
 
     class TestMyStore(StoreContract):
         store = "my-store"  # a member of the stores family

@@ -1,0 +1,317 @@
+"""Side-by-side measurements: one run, one machine, ratios.
+
+    python bench/run.py [--quick] [--only NAME ...]
+
+Prints a table and writes bench/results.json. Needs nginx and curl; toxiproxy (built with Go) and mitmproxy
+(in a virtual environment of its own) are installed below .cache/bench when they are not there. What cannot be
+installed is left out and said so. Absolute numbers of shared machines mean little: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "bench"
+MIDSTREAM = [sys.executable, "-m", "midstream"]
+TOXIPROXY = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
+MITMPROXY = "mitmproxy==11.0.2"
+GIB = 1 << 30
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise SystemExit(f"bench: {process.args!r} ended with status {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"bench: nothing listens on {port}")
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int | None = None, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, **options)
+    try:
+        if port:
+            await_port(port, process)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def nginx_config(folder: Path, port: int) -> Path:
+    temp = "\n".join(
+        f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    text = f"""worker_processes 1; daemon off; error_log {folder}/error.log; pid {folder}/nginx.pid;
+events {{ worker_connections 64; }}
+http {{ access_log off; sendfile on; tcp_nopush on;
+{temp}
+  server {{ listen 127.0.0.1:{port}; root {folder}/www; }} }}
+"""
+    path = folder / "nginx.conf"
+    path.write_text(text)
+    return path
+
+
+def toxiproxy() -> Path | None:
+    found = shutil.which("toxiproxy-server")
+    if found:
+        return Path(found)
+    binary = CACHE / "bin" / "server"
+    if not binary.exists():
+        if not shutil.which("go"):
+            return None
+        say("building toxiproxy …")
+        environment = {**os.environ, "GOBIN": str(binary.parent), "GOFLAGS": "-mod=mod"}
+        if subprocess.run(["go", "install", TOXIPROXY], env=environment, capture_output=True).returncode:
+            return None
+    return binary
+
+
+def mitmdump() -> Path | None:
+    binary = CACHE / "mitmproxy" / "bin" / "mitmdump"
+    if not binary.exists():
+        say("installing mitmproxy …")
+        subprocess.run([sys.executable, "-m", "venv", binary.parent.parent], check=True)
+        pip = [binary.parent / "pip", "install", "--quiet", MITMPROXY]
+        if subprocess.run(pip, capture_output=True).returncode:
+            return None
+    return binary
+
+
+def fetch_speed(url: str) -> float:
+    """Bytes per second of one GET by curl, its own figure."""
+    out = subprocess.run(
+        ["curl", "-sS", "-f", "-o", "/dev/null", "-w", "%{size_download} %{speed_download}", url],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    if int(float(out[0])) != GIB:
+        raise SystemExit(f"bench: {url} gave {out[0]} bytes")
+    return float(out[1])
+
+
+def throughput(rounds: int) -> list[dict[str, Any]]:
+    """1 GiB from nginx, a fault armed far away; each way once per round, in turn."""
+    if not shutil.which("nginx") or not shutil.which("curl"):
+        raise SystemExit("bench: nginx and curl are needed (Debian: apt-get install nginx-light curl)")
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        folder.chmod(0o755)
+        (folder / "www").mkdir()
+        with (folder / "www" / "object").open("wb") as file:
+            block = os.urandom(1 << 20)
+            for _ in range(1024):
+                file.write(block)
+        port = free_port()
+        stack.enter_context(running(["nginx", "-c", str(nginx_config(folder, port)), "-p", str(folder)], port))
+        direct = f"http://127.0.0.1:{port}/object"
+        ways: dict[str, str] = {"direct": direct}
+        # Armed in every response, in the second gibibyte: never reached, always watched for.
+        fault = ["--fault", f"GET#* cut@{2 * GIB}:rst"]
+        command = [*MIDSTREAM, "proxy", "--upstream", f"http://127.0.0.1:{port}", *fault]
+        proxy = stack.enter_context(running(command, stdout=subprocess.PIPE))
+        assert proxy.stdout
+        ways["midstream"] = proxy.stdout.readline().decode().strip() + "/object"
+        if binary := toxiproxy():
+            control, listen = free_port(), free_port()
+            stack.enter_context(
+                running([str(binary), "-host", "127.0.0.1", "-port", str(control)], control, stdout=subprocess.DEVNULL)
+            )
+            body = {"name": "bench", "listen": f"127.0.0.1:{listen}", "upstream": f"127.0.0.1:{port}"}
+            toxic = {"name": "far", "type": "limit_data", "attributes": {"bytes": 2 * GIB}}
+            for path, data in (("proxies", body), ("proxies/bench/toxics", toxic)):
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{control}/{path}", json.dumps(data).encode(), {"User-Agent": "bench"}
+                )
+                urllib.request.urlopen(request).close()
+            ways["toxiproxy"] = f"http://127.0.0.1:{listen}/object"
+        if binary := mitmdump():
+            listen = free_port()
+            command = [str(binary), "-q", "--mode", f"reverse:http://127.0.0.1:{port}", "--listen-host"]
+            command += ["127.0.0.1", "-p", str(listen), "--set", "stream_large_bodies=1"]
+            command += ["--set", f"confdir={folder / 'mitm'}"]
+            stack.enter_context(running(command, listen, stdout=subprocess.DEVNULL))
+            ways["mitmproxy"] = f"http://127.0.0.1:{listen}/object"
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(rounds + 1):
+            for name, url in ways.items():
+                if name == "mitmproxy" and number > 2:
+                    continue  # slow: two counted rounds
+                speed = fetch_speed(url)
+                if number:  # the first round warms up
+                    speeds[name].append(speed)
+    middle = {name: statistics.median(values) for name, values in speeds.items() if values}
+    ours = middle["midstream"]
+    goals = {"direct": 0.6, "toxiproxy": 2.0, "mitmproxy": 3.0}
+    return [
+        row(f"1 GiB GET through the injector, against {name}", "GB/s", ours / 1e9, {name: middle[name] / 1e9},
+            ours / middle[name], goal)
+        for name, goal in goals.items()
+        if name in middle
+    ]
+
+
+SCENARIO = """requirement = "A cut download is continued; one case of many for the benchmark."
+kind = "must"
+properties = ["P9"]
+faults = ["get_object cut@{at}:rst"]
+[vary]
+at = "sample %d"
+"""
+
+
+def cases(folder: Path, count: int) -> tuple[float, list[int]]:
+    """Run `count` one-cut cases; seconds taken, and the harness's resident KiB over time."""
+    import psutil
+
+    (folder / "scenarios").mkdir(exist_ok=True)
+    per_file = 10_000
+    for old in (folder / "scenarios").glob("*.toml"):
+        old.unlink()
+    for number in range(max(1, count // per_file)):
+        text = SCENARIO % min(count, per_file)
+        (folder / "scenarios" / f"bench-{number:03}.toml").write_text(text)
+    command = [*MIDSTREAM, "run", "--scenario-dir", str(folder / "scenarios"), "--store", "origin"]
+    command += ["--driver", "reknit", "--out", str(folder / "out"), "-j", "2"]
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    watched, memory = psutil.Process(process.pid), []
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            memory.append(watched.memory_info().rss // 1024)
+        time.sleep(0.25)
+    if process.returncode:
+        raise SystemExit(f"bench: the cases ended with status {process.returncode}")
+    return time.monotonic() - started, memory
+
+
+def speed(quick: bool) -> list[dict[str, Any]]:
+    count = 2_000 if quick else 10_000
+    with tempfile.TemporaryDirectory() as name:
+        seconds, _ = cases(Path(name), count)
+    return [row(f"one-cut cases of 64 KiB on origin ({count:,})", "cases/s", count / seconds, {}, count / seconds, 300)]
+
+
+def memory(quick: bool) -> list[dict[str, Any]]:
+    count = 10_000 if quick else 100_000
+    with tempfile.TemporaryDirectory() as name:
+        _, samples = cases(Path(name), count)
+    early = statistics.median(samples[max(1, len(samples) * 1_000 // count) : len(samples) * 2_000 // count + 2])
+    late = statistics.median(samples[-8:])
+    return [
+        row(f"resident memory after {count:,} cases against after 1,000", "MiB", late / 1024,
+            {"after 1,000": early / 1024}, early / late, 0.9)
+    ]
+
+
+def timed(command: list[str], runs: int) -> float:
+    seconds = []
+    for number in range(runs + 1):
+        started = time.monotonic()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        if number:
+            seconds.append(time.monotonic() - started)
+    return statistics.median(seconds)
+
+
+def cold(quick: bool) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "one.toml").write_text(SCENARIO % 1)
+        command = [*MIDSTREAM, "run", "--scenario-dir", name, "--store", "origin", "--out", f"{name}/out"]
+        seconds = timed(command, 3 if quick else 7)
+    return [row("cold run of one case", "s", seconds, {}, 1.5 / seconds, 1.0)]
+
+
+def suite(quick: bool) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        command = [*MIDSTREAM, "run", "--driver", "reknit", "--out", f"{name}/out"]
+        started = time.monotonic()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds = time.monotonic() - started
+    return [row("default suite, reknit on four stores", "s", seconds, {}, 90 / seconds, 1.0)]
+
+
+def row(
+    name: str, unit: str, ours: float, others: dict[str, float], ratio: float, goal: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "unit": unit,
+        "ours": round(ours, 3),
+        "others": {k: round(v, 3) for k, v in others.items()},
+        "ratio": round(ratio, 3),
+        "goal": goal,
+        "met": ratio >= goal,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and cases")
+    parser.add_argument("--only", nargs="*", help="names of measurements")
+    given = parser.parse_args()
+    measurements: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
+        "throughput": lambda quick: throughput(3 if quick else 7),
+        "cold": cold,
+        "speed": speed,
+        "suite": suite,
+        "memory": memory,
+    }
+    path = ROOT / "bench" / "results.json"
+    rows: list[dict[str, Any]] = []
+    for name, measure in measurements.items():
+        if given.only and name not in given.only:
+            continue
+        say(f"measuring {name} …")
+        rows += measure(given.quick)
+    if given.only and path.exists():
+        fresh = {r["name"] for r in rows}
+        rows = [r for r in json.loads(path.read_text()) if r["name"] not in fresh] + rows
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    width = max(len(r["name"]) for r in rows)
+    say(f"\n{'':{width}}  {'ours':>10}  {'unit':<8} {'ratio':>8} {'goal':>6}")
+    for r in rows:
+        mark = "met" if r["met"] else "NOT MET"
+        say(f"{r['name']:{width}}  {r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6} {mark}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What cases share: started stores and injectors, and the proof that they work with a driver at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from midstream._content import Run
+from midstream._errors import MidstreamError, SetupError
+from midstream._runner import CONTROL, Case, Place, Result, Runner, without
+from midstream._scenario import schedule_of
+from midstream._verdict import Verdict
+from midstream._workers import DriverProcess, Janitor
+from midstream.injectors import Injector, RunningInjector
+from midstream.stores import RunningStore, Store
+
+
+@dataclass
+class Control:
+    """What is known of one control case.
+
+    Only the bytes count: a driver that leaves a temporary file is told so in every case, which would not be
+    if its control failed. Trouble of ours says nothing for good, so it is tried again, but not for ever.
+    """
+
+    answer: str = ""
+    tries: int = 3
+
+    @property
+    def open(self) -> bool:
+        return self.answer != "pass" and self.tries > 0
+
+    def ended(self, result: Result) -> None:
+        size = result.case.variant.size
+        if result.outcome.said == "ok" and result.runs == (Run(0, size, 1),) and not result.facts.trouble:
+            self.answer = "pass"
+            return
+        judgement = result.judgement
+        self.answer = f"{judgement.verdict.value}: {judgement.diagnosis}"
+        self.tries = self.tries - 1 if judgement.level == "harness" else 0
+
+
+class Grounds:
+    """Starts each store and injector when a case first needs it, and ends them all; for several threads."""
+
+    def __init__(self, injectors: Mapping[str, Injector]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="midstream-"))
+        self._janitor = Janitor(self.folder)
+        self._kinds = injectors
+        self._lock = threading.RLock()
+        self._places: dict[tuple[str, str], Place] = {}
+        self._injectors: dict[str, RunningInjector] = {}
+        self._controls: dict[tuple[str, str, str], Control] = {}
+
+    def run(self, case: Case, process: DriverProcess) -> Result:
+        """One case, its control before it where that has not run yet."""
+        if reason := self._kinds[case.injector].carries(schedule_of(case.variant)):
+            return without(case, Verdict.NOT_APPLICABLE, reason)
+        place = self.place(case.store, case.injector)
+        control = self._control(case, process)
+        return Runner(place, process).run(case, control)
+
+    def _control(self, case: Case, process: DriverProcess) -> str:
+        """How the control case ended; run once per driver, store and injector."""
+        key = (case.driver.id, case.store.id, case.injector)
+        with self._lock:
+            known = self._controls.setdefault(key, Control())
+            if known.open:
+                control = replace(case, scenario=CONTROL, variant=next(CONTROL.variants(case.seed)))
+                known.ended(Runner(self.place(case.store, case.injector), process).run(control))
+            return known.answer
+
+    def place(self, store: Store, injector: str) -> Place:
+        """The started store and injector; a store that has died is started again."""
+        key = (store.id, injector)
+        with self._lock:
+            place = self._places.get(key)
+            if place and not place.running.alive():
+                place.running.stop()
+                del self._places[key]
+                place = None
+            if place is None:
+                if injector not in self._injectors:
+                    self._injectors[injector] = self._kinds[injector].start()
+                scratch = self.folder / f"sinks-{store.id}-{injector}"
+                scratch.mkdir(exist_ok=True)
+                place = Place(store, self._start(store), self._injectors[injector], scratch)
+                self._places[key] = place
+            return place
+
+    def _start(self, store: Store) -> RunningStore:
+        folder = Path(tempfile.mkdtemp(prefix=f"{store.id}-", dir=self.folder))
+        try:
+            return store.start(folder)
+        except MidstreamError:
+            raise
+        except OSError as error:
+            raise SetupError(f"store {store.id} cannot start: {error}") from error
+
+    def close(self) -> None:
+        """End everything that was started; may be called twice."""
+        for injector in self._injectors.values():
+            injector.stop()
+        for place in self._places.values():
+            place.running.stop()
+        self._injectors.clear()
+        self._places.clear()
+        self._janitor.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

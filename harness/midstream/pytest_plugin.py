@@ -1,0 +1,211 @@
+"""The pytest plugin: scenarios as tests of your own driver.
+
+    import pytest
+
+    @pytest.fixture
+    def midstream_driver():
+        return download          # def download(job): fetch job.url to job.dest, or raise
+
+Every selected scenario becomes a test beside the fixture: `midstream[cut-mid-body[at=1]@origin]`. The driver
+is a module-level function that takes a `midstream.drivers.Job`, or a driver name as the command line has it
+(`"cmd:curl -o {dest} {url}"`). It runs in a process of its own, so it is given by name, never as a closure.
+
+For tests written by hand there are `midstream_store` (a running store) and `midstream_inject` (a faulty
+address for it).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from midstream.injectors import Session
+    from midstream.stores import RunningStore
+
+DRIVER_FIXTURE = "midstream_driver"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("midstream", "fault-injection conformance of store drivers")
+    group.addoption(
+        "--midstream-store", action="append", metavar="ID", help="store to test against (default: origin)"
+    )
+    group.addoption(
+        "--midstream-scenario", action="append", metavar="GLOB", help="scenarios to run (default: all)"
+    )
+    group.addoption("--midstream-injector", default="embedded", metavar="ID", help="injector to use")
+    group.addoption("--midstream-seed", type=int, default=0, metavar="N", help="seed of sampled offsets")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "midstream: a scenario of the midstream suite")
+
+
+def _usage(error: Exception) -> pytest.UsageError:
+    return pytest.UsageError(f"midstream: {error}")
+
+
+def _matrix(config: pytest.Config) -> Any:
+    """The selected cases, driver left open; computed once per session."""
+    from midstream import _session
+    from midstream._errors import MidstreamError
+
+    made = getattr(config, "_midstream_matrix", None)
+    if made is None:
+        try:
+            made = _session.matrix(
+                config.getoption("--midstream-scenario") or [],
+                [],
+                config.getoption("--midstream-store") or ["origin"],
+                [config.getoption("--midstream-injector")],
+                config.getoption("--midstream-seed"),
+            )
+        except MidstreamError as error:
+            raise _usage(error) from None
+        config._midstream_matrix = made  # type: ignore[attr-defined]
+    return made
+
+
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Item] | None:
+    """A module or class that defines the driver fixture gets every selected scenario as a test."""
+    if name != DRIVER_FIXTURE:
+        return None
+    from midstream._scenario import applies
+
+    matrix = _matrix(collector.config)
+    items: list[pytest.Item] = []
+    for store in matrix.stores:
+        for loaded in matrix.scenarios:
+            if not applies(loaded, store.id, store.kind):
+                continue
+            for variant in loaded.variants(matrix.seed):
+                shown = f"{loaded.id}[{variant.name}]" if variant.values else loaded.id
+                item = pytest.Function.from_parent(
+                    collector, name=f"midstream[{shown}@{store.id}]", callobj=_test(loaded, variant, store)
+                )
+                item.add_marker(pytest.mark.midstream)
+                items.append(item)
+    return items
+
+
+def _test(loaded: Any, variant: Any, store: Any) -> Callable[..., None]:
+    def run(midstream_driver: Any, _midstream_bench: Bench) -> None:
+        _midstream_bench.check(midstream_driver, loaded, variant, store)
+
+    run.__doc__ = loaded.model.requirement
+    return run
+
+
+def driver_spec(given: object) -> str:
+    """The name of a driver fixture's value; raises UsageError when it has none a process could find it by."""
+    if isinstance(given, str):
+        return given
+    module, qualified = getattr(given, "__module__", None), getattr(given, "__qualname__", "")
+    if not callable(given) or not module or not qualified.isidentifier():
+        raise pytest.UsageError(
+            f"midstream: the fixture {DRIVER_FIXTURE} gave {given!r}; it must give a function defined at the "
+            "top of a module, or a driver's name such as 'cmd:curl -o {dest} {url}'"
+        )
+    source = inspect.getsourcefile(given)
+    if source and "." not in module:
+        return f"py:{Path(source).resolve()}:{qualified}"  # a test file: found by path in the worker too
+    return f"py:{module}:{qualified}"
+
+
+class Bench:
+    """Places, controls and driver processes for one pytest process (one per xdist worker)."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        from midstream._grounds import Grounds
+
+        self.matrix = _matrix(config)
+        self.injector = self.matrix.injectors[0]
+        self.grounds = Grounds({self.injector.id: self.injector})
+        self._processes: dict[str, Any] = {}
+        self._drivers: dict[str, tuple[Any, str]] = {}
+
+    def check(self, given: object, loaded: Any, variant: Any, store: Any) -> None:
+        """Run one case; fail the test with verdict, diagnosis and replay line."""
+        from midstream.drivers._spec import require, resolve
+        from midstream._errors import MidstreamError
+        from midstream._runner import Case
+        from midstream._workers import process_for
+
+        spec = driver_spec(given)
+        try:
+            if spec not in self._drivers:
+                driver = resolve(spec)
+                self._drivers[spec] = (driver, require(driver).version)
+                self._processes[spec] = process_for(driver, self.grounds.folder)
+            driver, version = self._drivers[spec]
+            if store.kind not in driver.kinds:
+                pytest.skip(f"{driver.id} does not drive {store.kind} stores")
+            case = Case(loaded, variant, driver, version, store, self.injector.id, self.matrix.seed)
+            result = self.grounds.run(case, self._processes[spec])
+        except MidstreamError as error:
+            raise _usage(error) from None
+        judgement = result.judgement
+        text = f"{judgement.verdict}: {judgement.diagnosis}\n{loaded.model.requirement}\nreplay: {case.replay}"
+        if judgement.level == "harness":
+            raise HarnessTrouble(text)
+        if judgement.verdict in ("not_applicable", "not_reached"):
+            pytest.skip(text)
+        if judgement.breaks_must:
+            pytest.fail(text, pytrace=False)
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.close()
+        self.grounds.close()
+
+
+class HarnessTrouble(Exception):
+    """The harness failed; nothing is said about the driver."""
+
+
+@pytest.fixture(scope="session")
+def _midstream_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = Bench(request.config)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="session")
+def midstream_store(_midstream_bench: Bench) -> RunningStore:
+    """A running store: the first `--midstream-store`, or origin. See `midstream.stores.RunningStore`."""
+    bench = _midstream_bench
+    return bench.grounds.place(bench.matrix.stores[0], bench.injector.id).running
+
+
+@pytest.fixture
+def midstream_inject(_midstream_bench: Bench, midstream_store: RunningStore) -> Iterator[Callable[..., Session]]:
+    """`midstream_inject("GET#1 cut@1000:rst", ...)` gives a session whose `url` is a faulty address of the
+    store; `session.close()` gives the evidence. Sessions end with the test.
+    """
+    from midstream._schedule import Schedule
+    from midstream.injectors import Plan
+
+    bench = _midstream_bench
+    store = bench.matrix.stores[0]
+    open_sessions: list[Session] = []
+
+    def inject(*faults: str, object_size: int | None = None) -> Session:
+        place = bench.grounds.place(store, bench.injector.id)
+        plan = Plan(
+            ("127.0.0.1", midstream_store.port), Schedule.parse(faults), store.operation, object_size
+        )
+        open_sessions.append(place.injector.open(plan))
+        return open_sessions[-1]
+
+    yield inject
+    for session in open_sessions:
+        session.close()
+
+

@@ -1,0 +1,268 @@
+"""A file that appears whole or not at all, and that a later process can go on with."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from reknit import _journal, _partial
+from reknit._checksums import Digest
+from reknit._errors import CallerError, Changed, Integrity, Refused, SinkError
+from reknit._representation import Representation
+from reknit._sink import Hashes
+
+# Marks are cheap but not free: the first after 16 KiB, then one for each eighth more, at most 1 MiB apart.
+_FIRST_MARK, _MARK_SHARE, _LAST_MARK = 16 << 10, 3, 1 << 20
+
+
+class Disk:
+    """The calls that change the disk, in one place: a test makes each of them fail, or the process die
+    there.
+    """
+
+    def open(self, path: Path, flags: int) -> int:
+        """A descriptor."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        """Write at an offset: an appending write would trust the file to be as long as it should be."""
+        return os.pwrite(fd, data, offset)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut to size."""
+        os.ftruncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """Wait until it is on the disk."""
+        os.fsync(fd)
+
+    def replace(self, source: Path, dest: Path) -> None:
+        """Publish."""
+        source.replace(dest)
+
+
+class FileSink:
+    """A partial folder beside `dest`, renamed onto it by `publish`. A context manager: leaving it keeps
+    what a later download can use and removes the rest. Raises SinkError for what the disk refuses."""
+
+    def __init__(
+        self,
+        dest: Path,
+        identity: str,
+        choose: Callable[[Representation], tuple[Digest, ...]],
+        checkpoint: int,
+        disk: Disk | None = None,
+    ) -> None:
+        self.dest, self._identity, self._choose = Path(os.path.realpath(dest)), identity, choose
+        self._checkpoint, self._disk = checkpoint, disk or Disk()
+        self.representation: Representation | None = None
+        self.held = self._crc = self._marked = self._durable = 0
+        self._hashes = Hashes()
+        self._folder: Path | None = None
+        self._data = self._journal = -1
+        self._journal_end = 0
+        self._resumable = self._published = self._headed = False
+
+    def __enter__(self) -> FileSink:
+        try:
+            with self._guard("cannot write beside the destination"):
+                if self.dest.exists() and not stat.S_ISREG(self.dest.stat().st_mode):
+                    raise CallerError(f"{self.dest} is not a regular file")
+                self._adopt()
+                if self._folder is None:
+                    self._folder = _partial.create(self.dest)
+                    self._data = self._disk.open(
+                        self._folder / _partial.DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL
+                    )
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, (Integrity, Changed)) or (isinstance(error, Refused) and error.status == 404):
+            self._resumable = False  # what is held is of no object that could be asked for again
+        try:
+            if not self._published:
+                self.pause()
+        except SinkError:
+            pass  # the error that brought us here is the one to tell
+        finally:
+            self._leave()
+
+    def pin(self, representation: Representation, wanted: tuple[Digest, ...]) -> None:
+        """See Sink.pin. Nothing is written yet: a small download that meets no trouble needs no journal."""
+        if not self.held:
+            self._hashes.start(wanted)
+        self.representation = representation
+        self._resumable = self._binds(representation)
+        self._headed = False
+
+    def write(self, data: memoryview) -> None:
+        """See Sink.write."""
+        with self._guard("cannot write the partial"):
+            self._write(self._data, data, self.held)
+            self._hashes.update(data)
+            self._crc = zlib.crc32(data, self._crc)
+            self.held += len(data)
+            if self.held - self._durable >= self._checkpoint:
+                self._mark(durable=True)
+            elif self.held - self._marked >= min(_LAST_MARK, max(_FIRST_MARK, self.held >> _MARK_SHARE)):
+                self._mark()
+
+    def truncate(self) -> None:
+        """See Sink.truncate. The journal goes first: it must never speak of bytes that are not there."""
+        with self._guard("cannot empty the partial"):
+            if self._journal >= 0:
+                self._disk.truncate(self._journal, 0)
+            self._disk.truncate(self._data, 0)
+        self.held = self._crc = self._marked = self._durable = self._journal_end = 0
+        self.representation, self._resumable = None, False
+        self._hashes.start(())
+
+    def pause(self) -> None:
+        """See Sink.pause: claim every byte, for the process may not come back."""
+        if self.held > self._marked:
+            with self._guard("cannot write the journal"):
+                self._mark()
+
+    def wrong(self, digests: tuple[Digest, ...]) -> Digest | None:
+        """See Sink.wrong."""
+        return self._hashes.wrong(digests)
+
+    def publish(self) -> None:
+        """Flush, then rename: the name holds the old content or all of the new, also after a power cut."""
+        assert self._folder is not None
+        with self._guard("cannot publish"):
+            if os.fstat(self._data).st_size != self.held:
+                raise OSError(errno.EIO, "the partial was altered by somebody else")
+            self._disk.sync(self._data)
+            self._disk.replace(self._folder / _partial.DATA, self.dest)
+            self._published = True
+            self._sync_folder(self.dest.parent)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Of what earlier downloads left, take the one that proves most, and remove the others."""
+        for folder in _partial.claim_all(self.dest):
+            data, found = self._load(folder)
+            if found is not None and found[1] > self.held:
+                self._drop(self._data, self._folder)
+                self._folder, self._data = folder, data
+                self.representation, self.held, self._crc = found
+            else:
+                self._drop(data, folder)
+        if self._folder is not None and self.representation is not None:
+            self._begin_again(self._folder, self.representation)
+
+    @staticmethod
+    def _drop(data: int, folder: Path | None) -> None:
+        if data >= 0:
+            os.close(data)
+        if folder is not None:
+            _partial.discard(folder)
+
+    def _load(self, folder: Path) -> tuple[int, tuple[Representation, int, int] | None]:
+        """Open the data of a partial, and say what of it is proved. Never larger than the object, never
+        foreign.
+        """
+        try:
+            with (folder / _partial.JOURNAL).open("rb") as lines:
+                record = _journal.read(lines, self._identity)
+            data = self._disk.open(folder / _partial.DATA, os.O_RDWR)
+        except OSError:
+            return -1, None
+        if record is None or not self._binds(record.representation):
+            return data, None
+        total = record.representation.total
+        with open(data, "rb", closefd=False) as file:
+            held, crc = _journal.proved(file, [m for m in record.marks if total is None or m[0] <= total])
+        return data, (record.representation, held, crc)
+
+    def _binds(self, known: Representation) -> bool:
+        """Whether a continuation can be bound to this version, by a strong tag or by a digest in the end."""
+        return known.etag is not None or bool(self._choose(known))
+
+    def _begin_again(self, folder: Path, known: Representation) -> None:
+        """Cut off what is not proved, feed the hashes from the disk, and go on with the journal."""
+        self._marked, self._resumable, self._headed = self.held, True, True
+        self._disk.truncate(self._data, self.held)
+        wanted = self._choose(known)
+        self._hashes.start(wanted)
+        if wanted:
+            with open(self._data, "rb", closefd=False) as file:
+                file.seek(0)
+                while block := file.read(1 << 20):
+                    self._hashes.update(block)
+        self._journal = self._disk.open(folder / _partial.JOURNAL, os.O_RDWR)
+        self._journal_end = os.fstat(self._journal).st_size
+        self._append(b"\n")  # a line torn by the kill ends here, not inside the next one
+
+    def _mark(self, *, durable: bool = False) -> None:
+        if not self._resumable or self.representation is None or self._folder is None:
+            return
+        if self._journal < 0:
+            self._journal = self._disk.open(
+                self._folder / _partial.JOURNAL, os.O_RDWR | os.O_CREAT | os.O_EXCL
+            )
+        if durable:
+            self._disk.sync(self._data)  # the data before the record that claims it
+        if not self._headed:
+            self._append(_journal.head(self._identity, self.representation))
+            self._headed = True
+        self._append(_journal.mark(self.held, self._crc))
+        self._marked = self.held
+        if durable:
+            self._disk.sync(self._journal)
+            if not self._durable:
+                self._sync_folder(self._folder)
+                self._sync_folder(self.dest.parent)
+            self._durable = self.held
+
+    def _append(self, line: bytes) -> None:
+        self._write(self._journal, memoryview(line), self._journal_end)
+        self._journal_end += len(line)
+
+    def _write(self, fd: int, data: memoryview, offset: int) -> None:
+        while data:
+            done = self._disk.write(fd, data, offset)
+            data, offset = data[done:], offset + done
+
+    def _sync_folder(self, path: Path) -> None:
+        fd = self._disk.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._disk.sync(fd)
+        finally:
+            os.close(fd)
+
+    def _leave(self) -> None:
+        for fd in (self._data, self._journal):
+            if fd >= 0:
+                os.close(fd)
+        self._data = self._journal = -1
+        if self._folder is None:
+            return
+        if not self._published and self._marked and self._resumable:
+            try:
+                _partial.release(self._folder, self.dest)
+            except OSError:
+                pass  # it stays under our name, and is found once this process is gone
+        else:
+            _partial.discard(self._folder)
+
+    @contextmanager
+    def _guard(self, what: str) -> Generator[None, None, None]:
+        try:
+            yield
+        except OSError as error:
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            raise SinkError(f"{what} ({self.dest}): {reason}", error) from error
