@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -257,6 +257,9 @@ def _explain(error: ValidationError, source: str) -> str:
                 keys.append(str(part))
                 field = model.model_fields.get(str(part))
                 model = field.annotation if field else None
+            elif get_origin(model) is dict:
+                keys.append(str(part))
+                model = None
             elif isinstance(part, int):
                 keys.append(str(part))
         message = problem["msg"].removeprefix("Value error, ")

@@ -20,6 +20,7 @@ class Ending(StrEnum):
     FIN = "fin"  # an orderly end of both directions, as a server process that exits
     RST = "rst"  # a reset, sent once the peer's kernel holds every byte before it
     HALF = "half"  # the end of the response direction only; the socket stays open for reading
+    NOTIFY = "notify"  # TLS only: close_notify, then FIN; the others end TLS without close_notify
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ An injector declares the verbs it carries; a fault that asks for another is `not
 
 from __future__ import annotations
 
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Plan:
     """What a session needs to know: where the store is, what is to go wrong, how requests are read.
 
     `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one. `act`
-    carries out what is not done on the wire (Mutate, Kill) while the response waits; it may block.
+    carries out what is not done on the wire (Mutate, Kill) while the response waits; it may block. With
+    `tls` the driver's side of the connection is TLS.
     """
 
     upstream: tuple[str, int]
@@ -34,6 +36,7 @@ class Plan:
     listen_port: int = 0
     on_event: Callable[[Event], None] | None = None
     act: Callable[[Mutate | Kill], None] | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class Session(ABC):

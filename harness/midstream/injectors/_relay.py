@@ -18,8 +18,8 @@ from functools import partial
 from midstream._errors import HarnessError
 from midstream._evidence import Evidence, redact_fields, redact_target
 from midstream._positions import Message, locate
-from midstream._schedule import Armed, Schedule
 from midstream._rewriting import Rewriter, Wanted, object_base
+from midstream._schedule import Armed, Schedule
 from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, Pace, Respond, Send
 from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
 from midstream.injectors import Operation
@@ -31,12 +31,17 @@ from midstream.injectors._sockets import (
     recv,
     reset,
     send_all,
+    silent,
     wait,
     wait_for,
 )
+from midstream.injectors._tls import TlsSocket
 
 SPLICE_FROM = 256 * 1024  # below that, copying is cheaper than a pipe
 REASONS = {200: "OK", 206: "Partial Content", 404: "Not Found", 412: "Precondition Failed"}
+
+
+Client = socket.socket | TlsSocket
 
 
 class Ended(Exception):
@@ -89,7 +94,7 @@ class Relay:
     socket, and `stop_upload` comes before either socket is closed.
     """
 
-    def __init__(self, case: Case, client: socket.socket, number: int) -> None:
+    def __init__(self, case: Case, client: Client, number: int) -> None:
         self.case = case
         self.client = client
         self.number = number
@@ -112,6 +117,8 @@ class Relay:
         try:
             for one in armed:
                 await self._fire_at_accept(one)
+            if isinstance(self.client, TlsSocket):
+                await self._agree(self.client)
             while (ending := await self._exchange()) is None:
                 pass
             await self.close(ending)
@@ -119,6 +126,14 @@ class Relay:
             pass
         finally:
             self.discard()
+
+    async def _agree(self, client: TlsSocket) -> None:
+        try:
+            await client.handshake()
+        except (OSError, ConnectionError) as error:
+            if "UNKNOWN_CA" in str(error).upper() or "CERTIFICATE" in str(error).upper():
+                self.note("upstream-failed", reason="the driver does not trust the run's certificate")
+            raise Ended("client-left") from None
 
     def discard(self) -> None:
         """Free every descriptor; may be called twice."""
@@ -377,6 +392,10 @@ class Relay:
         if self.upstream:
             self.upstream.close()
             self.upstream = None
+        if ending is Ending.NOTIFY:
+            if not isinstance(self.client, TlsSocket):
+                raise HarnessError("cut:notify needs a TLS connection (tls = true in the scenario)")
+            self.client.notify()
         if ending is Ending.RST:
             await reset(self.client)
         else:
@@ -473,10 +492,11 @@ class Response:
 
     def _rewriter(self) -> Rewriter | None:
         """A rewriter, when rules in force want to change this response."""
-        wanted = []
-        for one in self.armed:
-            for rewrite in one.rule.rewrites:
-                wanted.append(Wanted(rewrite, one.rule.position, partial(self._claim, one)))
+        wanted = [
+            Wanted(rewrite, one.rule.position, partial(self._claim, one))
+            for one in self.armed
+            for rewrite in one.rule.rewrites
+        ]
         if not wanted:
             return None
         carries = self.operation == "get_object" and self.method == "GET"
@@ -624,7 +644,7 @@ class Response:
                     relay.note("note", self.number, text="the store ended before a response head")
 
     async def _read_upstream(self) -> bytes:
-        """Bytes from the store; b"" when it has ended. Raises Ended when the client leaves first."""
+        """Bytes from the store; b"" when it has ended. Raises ConnectionError when the client left."""
         relay = self.relay_
         assert relay.upstream
         self.reads += 1
@@ -643,16 +663,8 @@ class Response:
                 await wait(read=(relay.upstream,), done=relay.upload)
                 continue
             await wait(read=(relay.upstream, relay.client) if watch_client else (relay.upstream,))
-            if watch_client:
-                try:
-                    # A pipelined request is not for here, and a half-closed client still reads: one that
-                    # has gone altogether is found out by the next send.
-                    relay.client.recv(1, socket.MSG_PEEK)
-                    watch_client = False
-                except BlockingIOError:
-                    pass
-                except OSError:
-                    raise Ended("client-left") from None
+            # A pipelined request is not for here, and a half-closed client still reads.
+            watch_client = watch_client and silent(relay.client)
 
     def _locate(self, spans: list[Span], tracker: Tracker) -> None:
         if not spans or tracker.head is None:
@@ -681,10 +693,7 @@ class Response:
         empty = tracker.framing is Framing.NONE and head.get("content-length") == "0"
         length = tracker.length if tracker.framing is Framing.LENGTH or empty else None
         carries = self.operation == "get_object" and self.method == "GET" and self.by == "store"
-        if self.rewriter:
-            base = self.rewriter.base
-        else:
-            base = object_base(head, carries_object=carries)
+        base = self.rewriter.base if self.rewriter else object_base(head, carries_object=carries)
         if base is not None and total is None:
             total = declared.total if declared else length
         self.base = base
@@ -789,6 +798,9 @@ class Response:
 
     def _splice_room(self, tracker: Tracker) -> int:
         """Payload bytes that can pass unseen: none near a fault, none while pacing."""
+        client = self.relay_.client
+        if isinstance(client, TlsSocket):
+            return 0  # the kernel cannot encrypt what it splices
         if self.pace or self.rewriter or self.hold_back or not tracker.bulk or tracker.held:
             return 0
         target = self._next_target()
@@ -799,9 +811,12 @@ class Response:
         relay = self.relay_
         relay.pipe = relay.pipe or Pipe()
         assert relay.upstream
+        assert isinstance(relay.client, socket.socket)
         spans: list[Span] = []
         try:
-            _, ended = await relay.pipe.move(relay.upstream, relay.client, room)
+            _, ended = await relay.pipe.move(
+                relay.upstream, relay.client, room, watch=not (relay.upload and not relay.upload.done())
+            )
         finally:
             self.sent += relay.pipe.moved
             tracker.skip(relay.pipe.moved, spans)

@@ -13,6 +13,12 @@ import fcntl
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from midstream.injectors._tls import TlsSocket
+
+    Endpoint = socket.socket | TlsSocket  # the second has the calls of the first that are used here
 
 SIOCOUTQ = 0x5411  # tcp(7): bytes in the send queue that are not yet acknowledged
 TCP_CLOSE = 7  # tcp_states.h; the first byte of TCP_INFO
@@ -28,8 +34,8 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 async def wait(
-    read: tuple[socket.socket, ...] = (),
-    write: tuple[socket.socket, ...] = (),
+    read: tuple[Endpoint, ...] = (),
+    write: tuple[Endpoint, ...] = (),
     done: asyncio.Task[None] | None = None,
 ) -> None:
     """Return when one of the sockets is ready (or has failed: the next call on it tells) or a task is done.
@@ -61,7 +67,7 @@ async def wait(
 
 
 async def wait_for(
-    seconds: float | None, read: tuple[socket.socket, ...] = (), done: asyncio.Task[None] | None = None
+    seconds: float | None, read: tuple[Endpoint, ...] = (), done: asyncio.Task[None] | None = None
 ) -> bool:
     """Wait at most so long (None: without end); False when the time ran out."""
     try:
@@ -72,7 +78,7 @@ async def wait_for(
     return True
 
 
-def try_recv(sock: socket.socket, size: int) -> bytes | None:
+def try_recv(sock: Endpoint, size: int) -> bytes | None:
     """Bytes, b"" at the end, None when nothing is there yet."""
     try:
         return sock.recv(size)
@@ -80,13 +86,26 @@ def try_recv(sock: socket.socket, size: int) -> bytes | None:
         return None
 
 
-async def recv(sock: socket.socket, size: int) -> bytes:
+async def recv(sock: Endpoint, size: int) -> bytes:
     while (data := try_recv(sock, size)) is None:
         await wait(read=(sock,))
     return data
 
 
-async def send_all(sock: socket.socket, data: bytes | bytearray | memoryview) -> None:
+def silent(sock: Endpoint) -> bool:
+    """Whether the peer is there and says nothing; raises ConnectionError when the connection has failed.
+
+    One that has spoken or ended its direction need not be watched further: it may be about to leave or may
+    read on, which only the next send can tell.
+    """
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
+async def send_all(sock: Endpoint, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         try:
@@ -95,17 +114,17 @@ async def send_all(sock: socket.socket, data: bytes | bytearray | memoryview) ->
             await wait(write=(sock,))
 
 
-def unsent(sock: socket.socket) -> int:
+def unsent(sock: Endpoint) -> int:
     """Bytes the peer's kernel has not acknowledged."""
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQ, bytes(4)))[0])
 
 
-def failed(sock: socket.socket) -> bool:
+def failed(sock: Endpoint) -> bool:
     """Whether the connection is over for the kernel, whoever was told of the error."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
 
-async def delivered(sock: socket.socket) -> None:
+async def delivered(sock: Endpoint) -> None:
     """Return when the peer's kernel holds every byte sent, or the connection has failed.
 
     Polled, since the kernel has no event for it: 50 microseconds at first, doubling up to 5 milliseconds, so
@@ -117,14 +136,14 @@ async def delivered(sock: socket.socket) -> None:
         pause = min(pause * 2, 5e-3)
 
 
-async def reset(sock: socket.socket) -> None:
+async def reset(sock: Endpoint) -> None:
     """Deliver what was sent, then RST."""
     await delivered(sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
-async def half_close(sock: socket.socket, *, answer_data_with_reset: bool) -> None:
+async def half_close(sock: Endpoint, *, answer_data_with_reset: bool) -> None:
     """Deliver what was sent, then FIN; keep reading until the peer ends too.
 
     With `answer_data_with_reset`, data that arrives after the FIN is answered as if the server process had
@@ -165,11 +184,13 @@ class Pipe:
         os.close(self.read_end)
         os.close(self.write_end)
 
-    async def move(self, source: socket.socket, sink: socket.socket, room: int) -> tuple[int, bool]:
+    async def move(
+        self, source: socket.socket, sink: socket.socket, room: int, *, watch: bool
+    ) -> tuple[int, bool]:
         """Move up to `room` bytes; gives how many reached the sink and whether the source ended.
 
-        Returns early only when the source has ended. Raises ConnectionError of the sink; an error of the
-        source counts as its end and sets `failed`.
+        Returns early only when the source has ended. Raises ConnectionError of the sink, with `watch` also
+        while the source says nothing; an error of the source counts as its end and sets `failed`.
         """
         held, ended, turns = 0, False, 0
         self.moved = moved = 0
@@ -193,7 +214,11 @@ class Pipe:
                     pass
             turns += 1
             if not progress:
-                await wait(read=() if held else (source,), write=(sink,) if held else ())
+                if held:
+                    await wait(write=(sink,))
+                else:
+                    await wait(read=(source, sink) if watch else (source,))
+                    watch = watch and silent(sink)
             elif turns % 64 == 0 and moved < room:
                 await asyncio.sleep(0)  # other connections have their turn
         return moved, ended

@@ -18,6 +18,7 @@ from midstream._verbs import Close, EditRequest, Hold, Kill, Mutate, Pace, Refus
 from midstream.injectors import Injector, Plan, RunningInjector, Session
 from midstream.injectors._relay import Case, Relay
 from midstream.injectors._sockets import wait
+from midstream.injectors._tls import TlsSocket
 
 
 class _Reporting(Evidence):
@@ -71,7 +72,8 @@ class EmbeddedSession(Session):
         except OSError as error:
             self._keeper.close()
             raise SetupError(f"cannot listen on 127.0.0.1:{plan.listen_port}: {error.strerror}") from None
-        self.url = f"http://127.0.0.1:{self._keeper.getsockname()[1]}"
+        scheme = "https" if plan.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._keeper.getsockname()[1]}"
         self._accepting = loop.create_task(self._accept())
 
     def _listen(self) -> socket.socket:
@@ -117,7 +119,8 @@ class EmbeddedSession(Session):
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             armed = [a for a in self._plan.schedule.connection() if not _refuses(a)]
-            relay = Relay(self._case, client, self._accepted)
+            tls = self._plan.tls
+            relay = Relay(self._case, TlsSocket(client, tls) if tls else client, self._accepted)
             task = self._loop.create_task(self._serve(relay, armed))
             self._open.add(task)
             self._idle.clear()

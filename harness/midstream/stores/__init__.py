@@ -16,6 +16,7 @@ from typing import ClassVar
 from midstream._content import Content
 from midstream._errors import UsageError
 from midstream._registry import Availability
+from midstream.stores._changes import NOTHING_KNOWN, UnderWay
 
 CONTAINER = "midstream"  # the one bucket or container that cases use
 LAYOUTS = ("plain", "multipart", "slo", "dlo")
@@ -135,6 +136,9 @@ class Store(ABC):
     summary: ClassVar[str]
     kind: ClassVar[str]  # http, s3 or swift: the protocol its drivers speak
     layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make
+    # What a response delivers whose object is changed while it is under way, by layout, or by layout and
+    # change (`dlo change-segment`) where one differs from the others.
+    under_way: ClassVar[Mapping[str, UnderWay]] = NOTHING_KNOWN
 
     @abstractmethod
     def available(self) -> Availability:
@@ -147,6 +151,10 @@ class Store(ABC):
     def supports(self, traits: Traits) -> str | None:
         """None when objects can be presented so, else why not in a few words."""
         return refusal(self.id, self.layouts, traits)
+
+    def when_changed(self, layout: str, action: str) -> UnderWay | None:
+        """What a response delivers whose object is changed so under way; None when that is not known."""
+        return self.under_way.get(f"{layout} {action}") or self.under_way.get(layout)
 
     @abstractmethod
     def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import errno
-import itertools
-import json
 import os
 import tempfile
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
-from midstream._content import GENERATIONS, Content
-from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
+from midstream._errors import HarnessError, SetupError, StoreDied
 from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream.stores import CONTAINER
-from midstream.stores._bodies import ContentFile, body, pieces
+from midstream.stores._bodies import ContentFile
+from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._starting import installed, own_folder, require, start
 
 if TYPE_CHECKING:
@@ -29,6 +25,14 @@ OWNER, S3_USER = f"{ACCOUNT}:owner", f"{ACCOUNT}:driver"
 DRIVERS = tuple(f"{ACCOUNT}:driver{n}" for n in range(16))
 SEGMENTS = f"{CONTAINER}_segments"  # where Swift's own client puts them too
 SECONDS = 60.0
+KEPT_OPEN = UnderWay(
+    Delivers.OLD, "swift.obj.diskfile keeps the file it sends open, and a new object is a new file (measured)"
+)
+SEAM = UnderWay(
+    Delivers.SHORT,
+    "swift.common.request_helpers.SegmentedIterable asks for a segment when its turn comes, and ends the "
+    "connection when it is gone or not what the manifest says (measured)",
+)
 
 
 def available() -> Availability:
@@ -125,64 +129,3 @@ class Api:
         self.request("PUT", CONTAINER, {"X-Container-Read": ".r:*"})
         # to read a dynamic large object is to list its segments
         self.request("PUT", SEGMENTS, {"X-Container-Read": ".r:*,.rlistings"})
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A segment: its path below the account, and which bytes of the object it holds."""
-
-    path: str
-    first: int
-    length: int
-    etag: str = ""
-
-
-class Segments:
-    """The segments of large objects: kept by key, since an object does not outlive the store that made it."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._made: dict[str, tuple[Content, list[Segment]]] = {}
-        self._folders = itertools.count()
-
-    def upload(self, content: Content, key: str) -> list[Segment]:
-        """Put an object's segments, four or as many as it has bytes, below a name of their own."""
-        if not content.size:
-            raise UsageError(f"{self._api.name}: a large object has at least one byte")
-        folder = f"{SEGMENTS}/{quote(key)}/{next(self._folders):08d}"
-        made = []
-        for number, (first, length) in enumerate(pieces(content.size, -(-content.size // 4))):
-            path = f"{folder}/{number:08d}"
-            reply = self._api.request("PUT", path, data=body(content, first, length))
-            made.append(Segment(path, first, length, reply.headers["ETag"]))
-        return made
-
-    def swap(self, key: str, content: Content, segments: list[Segment]) -> None:
-        """The object of that name now has these segments: remove those it had."""
-        _, old = self._made.pop(key, (content, []))
-        if segments:
-            self._made[key] = content, segments
-        for segment in old:
-            self._api.request("DELETE", segment.path, missing=True)
-
-    def last(self, key: str) -> tuple[Content, Segment]:
-        if key not in self._made:
-            raise UsageError(f"{self._api.name}: {key!r} has no segments")
-        content, segments = self._made[key]
-        return content, segments[-1]
-
-    def lose(self, key: str) -> None:
-        self._api.request("DELETE", self.last(key)[1].path, missing=True)
-
-    def change(self, key: str) -> None:
-        content, segment = self.last(key)
-        other = replace(content, generation=content.generation % GENERATIONS + 1)
-        self._api.request("PUT", segment.path, data=body(other, segment.first, segment.length))
-
-
-def manifest(layout: str, segments: list[Segment]) -> tuple[str, dict[str, str], bytes]:
-    """What makes one object of segments: the query, the headers and the body it is put with."""
-    if layout == "dlo":
-        return "", {"X-Object-Manifest": segments[0].path.rpartition("/")[0] + "/"}, b""
-    rows = [{"path": f"/{unquote(s.path)}", "etag": s.etag, "size_bytes": s.length} for s in segments]
-    return "?multipart-manifest=put", {}, json.dumps(rows).encode()

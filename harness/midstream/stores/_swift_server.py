@@ -25,7 +25,7 @@ from midstream._processes import announce, guard
 from midstream.stores._swift_parts import Application, Memory, log_to_stderr, with_control, with_memory
 
 DEVICE = "sdb1"
-SEND_BUFFER = 64 * 1024
+SEND_BUFFER = 128 * 1024
 BACKENDS = ("account", "container", "object")
 SWIFT_CONF = """\
 [swift-hash]
@@ -148,7 +148,7 @@ def serve(data: Path, users: Sequence[str], key: str, port: int) -> None:
     applications["proxy"] = proxy(conf, users, key, control)
     sockets["proxy"] = eventlet.listen(("127.0.0.1", port), backlog=512)
     # Little under way means that a change to a large object meets a response that is still being made.
-    sockets["proxy"].setsockopt(SOL_SOCKET, SO_SNDBUF, int(os.environ.get("XP_SB","0")) or SEND_BUFFER)
+    sockets["proxy"].setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
     silent = logging.getLogger("midstream.swift")
     silent.addHandler(logging.NullHandler())
     silent.propagate = False

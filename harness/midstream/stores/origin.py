@@ -16,6 +16,7 @@ from midstream._content import Content
 from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._registry import Availability
 from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits, lays_out
+from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._starting import own_folder, package_version, start
 
 SECONDS = 60.0  # a digest of a 1 GiB object takes about 5 s
@@ -99,6 +100,9 @@ class Origin(Store):
     id: ClassVar[str] = "origin"
     summary: ClassVar[str] = "small HTTP origin: every validator, framing and digest, generated objects"
     kind: ClassVar[str] = "http"
+    under_way: ClassVar[Mapping[str, UnderWay]] = {
+        "plain": UnderWay(Delivers.OLD, "a response keeps its object, and none is ever altered")
+    }
 
     def available(self) -> Availability:
         return Availability(version=package_version("midstream"))

@@ -15,7 +15,9 @@ from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Store, Traits
 from midstream.stores._bodies import body
-from midstream.stores._swift import ACCOUNT, DRIVERS, KEY, Api, Segments, available, manifest, start_server
+from midstream.stores._changes import Delivers, UnderWay
+from midstream.stores._swift import ACCOUNT, DRIVERS, KEPT_OPEN, KEY, SEAM, Api, available, start_server
+from midstream.stores._swift_segments import Segments, manifest
 
 
 class RunningSwift(RunningStore):
@@ -115,6 +117,14 @@ class Swift(Store):
     summary: ClassVar[str] = "OpenStack Swift in one process, v1 authentication"
     kind: ClassVar[str] = "swift"
     layouts: ClassVar[tuple[str, ...]] = ("plain", "slo", "dlo")
+    under_way: ClassVar[Mapping[str, UnderWay]] = {
+        "plain": KEPT_OPEN,
+        "slo": SEAM,
+        "dlo": SEAM,
+        "dlo change-segment": UnderWay(
+            Delivers.MIXED, "swift.common.middleware.dlo compares no segment's ETag (measured)"
+        ),
+    }
 
     def available(self) -> Availability:
         return available()

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from midstream._registry import Availability
 from midstream.stores import Store
+from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
-from midstream.stores._swift import KEY, S3_USER, available, start_server
+from midstream.stores._swift import KEPT_OPEN, KEY, S3_USER, SEAM, available, start_server
 
 
 class SwiftS3(Store):
@@ -19,6 +20,11 @@ class SwiftS3(Store):
     summary: ClassVar[str] = "OpenStack Swift's S3 API in one process, signature version 4"
     kind: ClassVar[str] = "s3"
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+    under_way: ClassVar[Mapping[str, UnderWay]] = {
+        "plain": KEPT_OPEN,
+        "multipart": UnderWay(Delivers.OLD, "s3api keeps the parts of an object it replaces (measured)"),
+        "multipart delete": SEAM,
+    }
 
     def available(self) -> Availability:
         return available()

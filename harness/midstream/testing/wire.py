@@ -225,6 +225,11 @@ class ScriptedOrigin:
             peer.close()
             self._open.discard(peer)
 
+    def settle(self) -> None:
+        """Wait until every connection so far has been played to its end."""
+        for thread in self._threads:
+            thread.join(WAIT)
+
     def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -234,8 +239,7 @@ class ScriptedOrigin:
                 peer.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-        for thread in self._threads:
-            thread.join(WAIT)
+        self.settle()
         if self.failures:
             raise self.failures[0]
 

@@ -336,7 +336,7 @@ def test_any_of_several_generations() -> None:
 @pytest.mark.parametrize("outcome", [OK, FAILED, HUNG, CRASHED])
 @pytest.mark.parametrize("sink", [NONE, PARTIAL, WHOLE])
 def test_ours_first(outcome: Outcome, sink: Sink) -> None:
-    """A failed control, trouble on our side and a fault that misfired come before anything about the driver."""
+    """A failed control, trouble on our side and a fault that misfired come before the driver."""
     control = judge(seen(outcome, sink, control="hang: no end after 30 s"))
     trouble = judge(seen(outcome, sink, Facts([], [], {}, ["the store died", "b", "c", "d"], 1)))
     passed = judge(seen(outcome, sink, Facts([], [], {0: ["elsewhere", "passed"]}, [], 1)))
@@ -362,7 +362,7 @@ def test_a_store_that_fails_by_itself(status: int) -> None:
 
 
 def test_not_reached() -> None:
-    """A fault that waits for a request that never comes: nothing is said of a driver that did nothing wrong."""
+    """A fault that waits for a request that never comes: nothing is said of the driver."""
     judged = judge(seen(OK, WHOLE, NOTHING))
     assert (judged.verdict, judged.level) == (Verdict.NOT_REACHED, "")
     assert judged.diagnosis == f"{CUT}: never reached; the driver completed"
@@ -530,7 +530,7 @@ facts_values = st.builds(
     st.dictionaries(
         st.integers(0, 2), st.lists(st.sampled_from(["passed", "absent", "ended", "elsewhere"])), max_size=2
     ),
-    st.lists(st.text(max_size=5), max_size=2),
+    st.lists(st.just("the store died"), max_size=2),
     st.integers(0, 9),
 )
 seen_values = st.builds(
@@ -593,36 +593,36 @@ def spliced(pieces: list[tuple[str, int, int]], seed: int, size: int) -> bytes:
 
 
 REAL: list[tuple[list[tuple[str, int, int]], Verdict, str]] = [
-    ([("g1", 0, 40_000)], Verdict.TRUNCATED, "40,000 of 100,003 bytes"),
+    ([("g1", 0, 40_021)], Verdict.TRUNCATED, "40,021 of 100,003 bytes"),
     (
-        [("g1", 0, 40_000), ("g1", 0, 100_003)],
+        [("g1", 0, 40_021), ("g1", 0, 100_003)],
         Verdict.DUPLICATED,
-        "bytes 0-39,999 twice, the second time at 40,000 of the file",
+        "bytes 0-40,020 twice, the second time at 40,021 of the file",
     ),
     (
-        [("g1", 0, 40_000), ("g1", 39_872, 100_003)],
+        [("g1", 0, 40_021), ("g1", 39_895, 100_003)],
         Verdict.DUPLICATED,
-        "bytes 39,872-39,999 twice, the second time at 40,000 of the file",
+        "bytes 39,895-40,020 twice, the second time at 40,021 of the file",
     ),
     (
-        [("g1", 0, 40_000), ("zero", 8192, 0), ("g1", 48_192, 100_003)],
+        [("g1", 0, 40_021), ("zero", 8192, 0), ("g1", 48_213, 100_003)],
         Verdict.HOLE,
-        "bytes 40,000-48,191 zero, the rest in place",
+        "bytes 40,021-48,212 zero, the rest in place",
     ),
     (
-        [("g1", 0, 40_000), ("g1", 48_192, 100_003)],
+        [("g1", 0, 40_021), ("g1", 48_213, 100_003)],
         Verdict.SHIFTED,
-        "bytes 40,000-48,191 missing at 40,000 of the file",
+        "bytes 40,021-48,212 missing at 40,021 of the file",
     ),
     (
-        [("g1", 0, 40_000), ("g2", 40_000, 100_003)],
+        [("g1", 0, 40_021), ("g2", 40_021, 100_003)],
         Verdict.SPLICED,
-        "generation 1 up to 40,000, generation 2 from 40,000",
+        "generation 1 up to 40,021, generation 2 from 40,021",
     ),
     (
-        [("g1", 0, 40_000), ("page", 500, 0), ("g1", 40_000, 100_003)],
+        [("g1", 0, 40_021), ("page", 500, 0), ("g1", 40_021, 100_003)],
         Verdict.FOREIGN,
-        "bytes 40,000-40,499 of the file are not the object's",
+        "bytes 40,021-40,520 of the file are not the object's",
     ),
     ([("page", 500, 0)], Verdict.FOREIGN, "none of the 500 bytes are the object's"),
     (
@@ -674,5 +674,5 @@ def test_resumes_at_a_wrong_offset(cut: int, again: int, tail: int) -> None:
         assert text
         if not tail and cut - again >= 64:
             assert verdict is Verdict.DUPLICATED
-        if not tail and again - cut >= 64 and size - again >= 64:
+        if not tail and again - cut >= 64 and size - again >= 64 and cut >= 64:
             assert verdict is Verdict.SHIFTED
