@@ -98,6 +98,9 @@ class Exchange:
     wire: int = 0
     end: str = "open"
     answered_by: str = "store"
+    retry_after: str | None = None
+    started_at: float = 0.0  # seconds from the start of the case
+    ended_at: float | None = None
 
     @property
     def range(self) -> str | None:
@@ -154,11 +157,14 @@ def fold(evidence: Evidence) -> Facts:
             exchanges[e.exchange] = Exchange(
                 e.connection, e.exchange, d["method"], d["target"], d["operation"], d["fields"]
             )
+            exchanges[e.exchange].started_at = e.at
         elif e.kind == "response" and (x := exchanges.get(e.exchange)):
             x.status, x.base, x.length = d["status"], d["base"], d["length"]
             x.answered_by = d["by"]
+            x.retry_after = next((v for n, v in d["fields"] if n.lower() == "retry-after"), None)
         elif e.kind == "sent" and (x := exchanges.get(e.exchange)):
             x.sent, x.wire, x.end = d["body"], d["wire"], d["end"]
+            x.ended_at = e.at
             if x.end == "upstream-closed":
                 trouble.append(f"the store ended the response to request {x.number} early")
         elif e.kind == "fault":

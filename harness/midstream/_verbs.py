@@ -69,9 +69,13 @@ class Send:
 
 @dataclass(frozen=True)
 class EditRequest:
-    """Change the request before the store sees it; `edit` gives None where there is nothing to change."""
+    """Change the request before the store sees it; `edit` gives None where there is nothing to change.
+
+    `twin` says that the store has to hold a twin of the object, the next generation under `KEY.replica`.
+    """
 
     edit: Callable[[Head], Head | None]
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Mutate:
     """Change the object in the store, out of band, while the response waits at the position.
 
     `action` is same, shorter, longer (replaced by another generation of that size), append, delete,
-    lose-segment or change-segment.
+    lose-segment, change-segment, or expire (the credentials that were given out).
     """
 
     action: str

@@ -35,6 +35,7 @@ class Verdict(StrEnum):
     RETRY_STORM = "retry_storm"
     LEAK = "leak"
     CRASH = "crash"
+    UNSAFE = "unsafe"
     OBSERVED = "observed"
     NOT_APPLICABLE = "not_applicable"
     NOT_REACHED = "not_reached"
@@ -57,6 +58,7 @@ MEANING: dict[Verdict, str] = {
     Verdict.RETRY_STORM: "The driver sent far more requests than any recovery needs.",
     Verdict.LEAK: "The driver left a partial object under the final name, or a temporary file after success.",
     Verdict.CRASH: "The driver's process died of a signal or without a word.",
+    Verdict.UNSAFE: "The result is right this time, but a request broke a rule that protects it.",
     Verdict.OBSERVED: "The standards leave this open; what the driver did is recorded.",
     Verdict.NOT_APPLICABLE: "This store, driver or injector cannot take part in the scenario.",
     Verdict.NOT_REACHED: "The driver never made the request that the fault waits for, and did nothing wrong.",

@@ -46,7 +46,7 @@ class Replica(AtRequest):
         return ""
 
     def verbs(self) -> tuple[Verb, ...]:
-        return (EditRequest(_divert),)
+        return (EditRequest(_divert, twin=True),)
 
 
 MEMBER = Replica

@@ -45,6 +45,10 @@ class Session(ABC):
     url: str
 
     @abstractmethod
+    def note(self, text: str) -> None:
+        """Add a remark of the runner's to the evidence; from any thread."""
+
+    @abstractmethod
     def close(self) -> Evidence:
         """End every connection, free the port, give the evidence. May be called twice."""
 

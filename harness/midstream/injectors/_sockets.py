@@ -13,12 +13,13 @@ import fcntl
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from midstream.injectors._tls import TlsSocket
 
-    Endpoint = socket.socket | TlsSocket  # the second has the calls of the first that are used here
+    # The second has the calls of the first that are used here.
+    Endpoint: TypeAlias = socket.socket | TlsSocket
 
 SIOCOUTQ = 0x5411  # tcp(7): bytes in the send queue that are not yet acknowledged
 TCP_CLOSE = 7  # tcp_states.h; the first byte of TCP_INFO

@@ -173,6 +173,9 @@ class EmbeddedSession(Session):
             self._listener.close()
             self._listener = None
 
+    def note(self, text: str) -> None:
+        self.evidence.add("note", self._case.now(), text=text)
+
     def close(self) -> Evidence:
         with self._closing:
             if not self._closed:

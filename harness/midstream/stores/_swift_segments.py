@@ -1,4 +1,4 @@
-"""Swift's large objects: segments in a container of their own, and a manifest that makes one object of them."""
+"""Swift's large objects: segments in a container of their own, and a manifest that makes them one object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Segments:
         self._folders = itertools.count()
 
     def upload(self, content: Content, key: str) -> list[Segment]:
-        """Put an object's segments, four or as many as it has bytes, below a name of their own."""
+        """Put an object's segments, at most four, below a name that no other object's are below."""
         if not content.size:
             raise UsageError(f"{self._api.name}: a large object has at least one byte")
         folder = f"{SEGMENTS}/{quote(key)}/{next(self._folders):08d}"
@@ -44,25 +44,27 @@ class Segments:
             made.append(Segment(path, first, length, reply.headers["ETag"]))
         return made
 
-    def swap(self, key: str, content: Content, segments: list[Segment]) -> None:
-        """The object of that name now has these segments: remove those it had."""
-        _, old = self._made.pop(key, (content, []))
-        if segments:
-            self._made[key] = content, segments
-        for segment in old:
+    def own(self, key: str, content: Content, segments: list[Segment]) -> None:
+        """The object of that name is now made of these segments: remove those it had."""
+        self.disown(key)
+        self._made[key] = content, segments
+
+    def disown(self, key: str) -> None:
+        """The object of that name is gone, or has no segments any more: remove those it had."""
+        for segment in self._made.pop(key, (None, []))[1]:
             self._api.request("DELETE", segment.path, missing=True)
 
-    def last(self, key: str) -> tuple[Content, Segment]:
+    def _last(self, key: str) -> tuple[Content, Segment]:
         if key not in self._made:
             raise UsageError(f"{self._api.name}: {key!r} has no segments")
         content, segments = self._made[key]
         return content, segments[-1]
 
     def lose(self, key: str) -> None:
-        self._api.request("DELETE", self.last(key)[1].path, missing=True)
+        self._api.request("DELETE", self._last(key)[1].path, missing=True)
 
     def change(self, key: str) -> None:
-        content, segment = self.last(key)
+        content, segment = self._last(key)
         data = body(next_generation(content), segment.first, segment.length)
         self._api.request("PUT", segment.path, data=data)
 

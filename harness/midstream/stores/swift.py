@@ -42,12 +42,12 @@ class RunningSwift(RunningStore):
             raise UsageError(reason)
         if traits.layout == "plain":
             self._api.request("PUT", _path(key), data=body(content))
-            self._segments.swap(key, content, [])
+            self._segments.disown(key)
         else:
             segments = self._segments.upload(content, key)
             query, headers, data = manifest(traits.layout, segments)
             self._api.request("PUT", _path(key) + query, headers, data)
-            self._segments.swap(key, content, segments)
+            self._segments.own(key, content, segments)
 
     def stat(self, key: str) -> ObjectInfo | None:
         found = self._api.request("HEAD", _path(key), missing=True)
@@ -71,7 +71,7 @@ class RunningSwift(RunningStore):
 
     def delete(self, key: str) -> None:
         self._api.request("DELETE", _path(key), missing=True)
-        self._segments.swap(key, Content(0), [])
+        self._segments.disown(key)
 
     def lose_segment(self, key: str) -> None:
         self._segments.lose(key)

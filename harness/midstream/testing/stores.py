@@ -6,7 +6,8 @@
         store = "my-store"  # a member of the stores family
 
 Tests are skipped, with the reason, where the store cannot run. What a store is known to do otherwise than the
-RFC says goes into `deviations`: facet and a sentence with its source. Each is tested to be true still.
+RFC says goes into `deviations`: facet and a sentence with its source. Each is tested to be true still, and so
+is what the store says in `under_way` about responses whose object is changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import os
+import re
 import select
 import signal
 import socket
@@ -33,10 +35,19 @@ from midstream._content import Content
 from midstream._errors import StoreDied, UsageError
 from midstream._registry import load
 from midstream._schedule import OPERATIONS
-from midstream.stores import CONTAINER, RunningStore, Store, Traits
+from midstream.stores import CONTAINER, LAYOUTS, RunningStore, Store, Traits
+from midstream.stores._changes import CHANGES, SEGMENT_CHANGES, Delivers, change, next_generation
 
 WAIT = 20.0  # seconds until something that has to happen counts as not happening
 SIZES = (0, 1, 12_345, 65_536, 5 * 2**20 + 1)
+PART = 5 * 2**20  # of a multipart object; the least S3 takes
+LAID_OUT = (
+    *(("plain", size) for size in (0, 12_345)),
+    *(("multipart", size) for size in (PART + 1, 2 * PART)),
+    *((layout, size) for layout in ("slo", "dlo") for size in (1, 2, 5, 65_536)),
+)
+NOT_LAID_OUT = (("multipart", 0), ("multipart", PART), ("slo", 0), ("dlo", 0))
+HELD = 64 * 1024  # bytes of a response that are read before its object is changed
 
 DEVIATIONS: Mapping[str, Mapping[str, str]] = {
     "moto": {
@@ -74,6 +85,37 @@ def fetch(url: str, headers: Mapping[str, str] | None = None, method: str = "GET
         return Reply(response.status, fields, response.read())
     finally:
         connection.close()
+
+
+@contextmanager
+def holding(url: str, headers: Mapping[str, str] | None = None) -> Iterator[http.client.HTTPResponse]:
+    """A response of which no more is taken off the wire than is read, and little is on it."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    with socket.socket() as sock:
+        sock.settimeout(WAIT)
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, HELD
+        )  # with that, the system no longer widens it
+        sock.connect((parts.hostname or "", parts.port or 80))
+        connection.sock = sock
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request("GET", target, headers=dict(headers or {}))
+        yield connection.getresponse()
+        connection.close()
+
+
+def rest(response: http.client.HTTPResponse) -> bytes:
+    """What there still is of a response, however it ends."""
+    try:
+        return response.read()
+    except http.client.IncompleteRead as short:
+        return short.partial
+
+
+def seams(layout: str, size: int) -> list[int]:
+    """Where the parts or segments of an object start, other than the first."""
+    return list(range(0, size, PART if layout == "multipart" else -(-size // 4) or 1))[1:]
 
 
 @contextmanager
@@ -236,12 +278,11 @@ class StoreContract:
         running.put(key, content, Traits())
         access = running.access(key, base)
         if access.kind == "swift":
-            env = access.env
-            reply = fetch(env["ST_AUTH"], {"X-Auth-User": env["ST_USER"], "X-Auth-Key": env["ST_KEY"]})
-            assert reply.headers["x-storage-url"].startswith(f"{base}/")
-            token = {"X-Auth-Token": reply.headers["x-auth-token"]}
+            signed = sign_in(access.env)
+            assert signed["x-storage-url"].startswith(f"{base}/")
+            token = {"X-Auth-Token": signed["x-auth-token"]}
             assert fetch(access.url, token).body == content.whole()
-            listing = fetch(f"{reply.headers['x-storage-url']}/{CONTAINER}?format=json", token)
+            listing = fetch(f"{signed['x-storage-url']}/{CONTAINER}?format=json", token)
             assert listing.status == 200
         elif access.kind == "s3":
             assert access.native == f"s3://{CONTAINER}/{key}"
@@ -255,7 +296,7 @@ class StoreContract:
         running.put(key, Content(10), Traits())
         url = running.access(key, base).url
         if "X-Amz-Signature=" not in url:
-            pytest.skip("addresses carry no signature")
+            pytest.skip(f"{self.store} is read without credentials: its addresses carry no signature")
         head, _, signature = url.rpartition("X-Amz-Signature=")
         changed = ("1" if signature[0] == "0" else "0") + signature[1:]
         status = fetch(f"{head}X-Amz-Signature={changed}").status
@@ -348,6 +389,120 @@ class StoreContract:
             else:
                 with pytest.raises(UsageError):
                     running.put(key, Content(10), traits)
+
+    @pytest.mark.parametrize(("layout", "size"), LAID_OUT)
+    def test_layout(
+        self, member: Store, running: RunningStore, base: str, key: str, layout: str, size: int
+    ) -> None:
+        """However an object is made, it is one object; a store that cannot make it so says why."""
+        content, traits = Content(size, seed=7), Traits(layout=layout)
+        if reason := member.supports(traits):
+            assert layout in reason
+            with pytest.raises(UsageError, match=re.escape(reason)):
+                running.put(key, content, traits)
+            return
+        running.put(key, content, traits)
+        info = running.stat(key)
+        assert info
+        assert info.size == size
+        assert running.read(key) == content.whole()
+        url = running.access(key, base).url
+        reply = fetch(url)
+        assert (reply.status, reply.body) == (200, content.whole())
+        if layout == "multipart":
+            assert reply.headers["etag"].endswith(f'-{1 + len(seams(layout, size))}"')
+        for seam in seams(layout, size) if layout != "plain" else ():
+            reply = fetch(url, {"Range": f"bytes={seam - 1}-{seam}"})
+            assert (reply.status, reply.body) == (206, content.read(seam - 1, 2))
+        assert [name for name in running.keys() if key in name] == [key]  # noqa: SIM118 - it is no mapping
+        running.delete(key)
+        assert running.stat(key) is None
+
+    @pytest.mark.parametrize(("layout", "size"), NOT_LAID_OUT)
+    def test_size_that_cannot_be_laid_out(
+        self, running: RunningStore, key: str, layout: str, size: int
+    ) -> None:
+        """An object too small for its layout is refused and leaves nothing behind."""
+        with pytest.raises(UsageError):
+            running.put(key, Content(size), Traits(layout=layout))
+        assert running.stat(key) is None
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_layout_is_replaced(self, member: Store, running: RunningStore, key: str, layout: str) -> None:
+        """An object of one layout can become one of another, and go back."""
+        if member.supports(Traits(layout=layout)):
+            return
+        size = PART + 1 if layout == "multipart" else 1000
+        for generation, traits in ((1, Traits(layout=layout)), (2, Traits()), (3, Traits(layout=layout))):
+            content = Content(size, seed=8, generation=generation)
+            running.put(key, content, traits)
+            assert running.read(key) == content.whole()
+        running.delete(key)
+
+    def test_no_segments(self, running: RunningStore, key: str) -> None:
+        """What is not made of segments has none to lose."""
+        running.put(key, Content(10), Traits())
+        for damage in (running.lose_segment, running.change_segment):
+            with pytest.raises(UsageError, match="has no segments"):
+                damage(key)
+        assert running.read(key) == Content(10).whole()
+
+    @pytest.mark.parametrize("action", CHANGES)
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_changed_under_way(
+        self, member: Store, running: RunningStore, key: str, layout: str, action: str
+    ) -> None:
+        """A response whose object is changed goes on as the store says it does."""
+        traits = Traits(layout=layout)
+        segmented = layout in ("slo", "dlo")
+        if member.supports(traits) or (action in SEGMENT_CHANGES and not segmented):
+            return
+        then = member.when_changed(layout, action)
+        if then is None:
+            pytest.skip(f"{self.store} does not say what follows {action} of a {layout} object")
+        content = Content(2**22 if segmented else 2**23, seed=9)
+        running.put(key, content, traits)
+        with holding(running.access(key, f"http://127.0.0.1:{running.port}").url) as response:
+            assert response.status == 200
+            body = response.read(HELD)
+            after = change(running, key, content, traits, action)
+            body += rest(response)
+        starts = seams(layout, content.size)
+        if then.delivers is Delivers.OLD:
+            assert body == content.whole()
+        elif then.delivers is Delivers.MIXED:
+            last = next_generation(content).read(starts[-1], content.size)
+            assert body == content.read(0, starts[-1]) + last
+        else:
+            assert len(body) in (starts[-1:] if action in SEGMENT_CHANGES else starts)
+            assert body == content.read(0, len(body))
+        if after is None:
+            assert running.stat(key) is None
+        elif action not in SEGMENT_CHANGES:
+            assert running.read(key) == after.whole()
+        running.delete(key)
+
+    def test_expired_credentials(self, member: Store, running: RunningStore, base: str, key: str) -> None:
+        """A token that is made invalid is answered with 401 from the next request on, a new one works."""
+        if member.kind != "swift":
+            with pytest.raises(UsageError):
+                running.expire_credentials()
+            return
+        running.put(key, Content(10), Traits())
+        one, two = running.access(key, base), running.access(key, base)
+
+        def tokens() -> list[dict[str, str]]:
+            return [{"X-Auth-Token": sign_in(access.env)["x-auth-token"]} for access in (one, two)]
+
+        old = tokens()
+        assert tokens() == old
+        running.expire_credentials(one)
+        assert [fetch(one.url, token).status for token in old] == [401, 200]
+        running.expire_credentials()
+        assert [fetch(one.url, token).status for token in old] == [401, 401]
+        assert [fetch(one.url, token).status for token in tokens()] == [200, 200]
+        assert fetch(one.url).status == 200
+        assert running.read(key) == Content(10).whole()
 
     def test_operation(self, member: Store, running: RunningStore, base: str) -> None:
         """Requests are told by the operation they are."""
@@ -491,6 +646,13 @@ _SWIFT_OPERATIONS = {
     "/info": "other",
     "/auth/v1.0": "authenticate",
 }
+
+
+def sign_in(env: Mapping[str, str]) -> Mapping[str, str]:
+    """What Swift's authentication answers to the credentials a driver gets."""
+    reply = fetch(env["ST_AUTH"], {"X-Auth-User": env["ST_USER"], "X-Auth-Key": env["ST_KEY"]})
+    assert reply.status == 200
+    return reply.headers
 
 
 def _boto3_client(env: Mapping[str, str]) -> Any:
