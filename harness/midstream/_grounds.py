@@ -60,6 +60,9 @@ class Grounds:
         """One case, its control before it where that has not run yet."""
         if reason := self._kinds[case.injector].carries(schedule_of(case.variant)):
             return without(case, Verdict.NOT_APPLICABLE, reason)
+        if case.store.signed and any(rule.edits for rule in schedule_of(case.variant).rules):
+            reason = f"{case.store.id} verifies signatures: a request cannot be edited on its way"
+            return without(case, Verdict.NOT_APPLICABLE, reason)
         place = self.place(case.store, case.injector)
         control = self._control(case, process)
         return Runner(place, process).run(case, control)

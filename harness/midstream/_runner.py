@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import shlex
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from midstream._content import Content, Run, explain
+from midstream._authority import Authority
+from midstream._content import Content, Run
 from midstream._errors import MidstreamError
 from midstream._evidence import REDACTED, Evidence, Facts, fold, redact_target
 from midstream._scenario import Loaded, Scenario, Variant, load_text, parse_size, schedule_of
 from midstream._schedule import Schedule
-from midstream._verdict import Expectation, Judgement, Outcome, Seen, Sink, Verdict, judge, tidy
-from midstream._workers import DriverProcess
+from midstream._stage import Stage
+from midstream._verdict import Expectation, Judgement, Outcome, Seen, Verdict, judge, tidy
+from midstream._workers import DriverProcess, process_for
 from midstream.checks import run_all
 from midstream.drivers import Driver, Job
 from midstream.injectors import Plan, RunningInjector
 from midstream.stores import RunningStore, Store, Traits
+
+TWIN = ".replica"  # what the fault `replica` adds to a key
+TOKEN = "Bearer midstream-credential"  # what plain HTTP drivers authenticate with; nobody checks it
 
 CONTROL = load_text(
     "control",
@@ -144,50 +148,16 @@ class Result:
         }
 
 
-def expectation(model: Scenario) -> Expectation:
+def expectation(model: Scenario, objects: tuple[tuple[int, int], ...] = ()) -> Expectation:
     return Expectation(
         kind=model.kind,
         outcome="observe" if model.kind == "observe" else model.expect.outcome,
         restart=model.expect.restart,
         refetch=parse_size(model.expect.refetch),
         requests=model.expect.requests,
+        generations=tuple(model.expect.generations),
+        objects=objects,
     )
-
-
-def inspect(folder: Path, dest: Path, content: Content, object_size: int) -> Sink:
-    """Look at what a driver left; content problems are explained run by run."""
-    leftovers: tuple[str, ...] = ()
-    try:
-        folder.chmod(0o700)
-        names = sorted(os.fsencode(e.name).decode("utf-8", "backslashreplace") for e in os.scandir(folder))
-        leftovers = tuple(name for name in names if name != dest.name)
-        size = dest.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        # The driver removed its folder, or there is nothing under the final name, or it leads nowhere.
-        return Sink(False, leftovers=leftovers)
-    if not dest.is_file():
-        return Sink(False, leftovers=(*leftovers, dest.name))
-    if not os.access(dest, os.R_OK):
-        dest.chmod(0o600)
-    with dest.open("rb", buffering=0) as sink:
-
-        def read(start: int, length: int) -> bytes:
-            return os.pread(sink.fileno(), length, start)
-
-        if size == content.size and _same(read, content):
-            runs: tuple[Run, ...] = (Run(0, size, content.generation),) if size else ()
-        else:
-            runs = tuple(explain(read, size, content.seed, object_size=object_size))
-    return Sink(True, size, runs, leftovers)
-
-
-def _same(read: Callable[[int, int], bytes], content: Content) -> bool:
-    at = 0
-    for block in content.blocks():
-        if read(at, len(block)) != block:
-            return False
-        at += len(block)
-    return True
 
 
 @dataclass
@@ -201,6 +171,13 @@ class Place:
     seeded: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _authority: Authority | None = None
+
+    def authority(self) -> Authority:
+        """The certificate authority of this place; raises SetupError where none can be made."""
+        with self.lock:
+            self._authority = self._authority or Authority.make(self.scratch)
+            return self._authority
 
     def folder(self) -> Path:
         """A new folder for one case: what an earlier driver left running must not find its way there."""
@@ -208,11 +185,18 @@ class Place:
         folder.mkdir()
         return folder
 
-    def seed(self, content: Content, traits: Traits) -> str:
-        """Put an object into the store, once; gives its key."""
+    def seed(self, content: Content, traits: Traits, *, shared: bool = True) -> str:
+        """Put an object into the store; gives its key.
+
+        A shared one is put once and read by many cases; one that a case changes is its own.
+        """
         t = traits
-        shape = "-".join(str(v) for v in (t.validator, t.framing, t.ranges, t.digest, t.head))
+        shape = "-".join(str(v) for v in (t.validator, t.framing, t.ranges, t.digest, t.head, t.layout))
         key = f"{content.size}-{content.seed}-{slug(shape)}"
+        if not shared:
+            key = f"case-{next(self.numbers)}-{key}"
+            self.running.put(key, content, traits)
+            return key
         with self.lock:
             if key not in self.seeded:
                 self.running.put(key, content, traits)
@@ -222,7 +206,7 @@ class Place:
 
 def traits_of(model: Scenario) -> Traits:
     o = model.object
-    return Traits(o.validator, o.framing, o.ranges, o.digest, o.head)
+    return Traits(o.validator, o.framing, o.ranges, o.digest, o.head, o.layout)
 
 
 def without(case: Case, verdict: Verdict, text: str) -> Result:
@@ -258,30 +242,60 @@ class Runner:
 
     def _run(self, case: Case, schedule: Schedule) -> Result:
         place, model, size = self.place, case.scenario.model, case.variant.size
-        content = Content(size, case.seed)
-        key = place.seed(content, traits_of(model))
-        folder = place.folder()
-        dest = folder / "object"
-        upstream = ("127.0.0.1", place.running.port)
+        content, traits = Content(size, case.seed), traits_of(model)
+        key = place.seed(content, traits, shared=not schedule.changes_objects)
+        twin = f"{key}{TWIN}"
+        if schedule.needs_twin:
+            place.running.put(twin, Content(size, case.seed, 2), traits)
+        stage = Stage(place.running, key, traits, content, model.process, place.folder())
         try:
-            session = place.injector.open(Plan(upstream, schedule, place.store.operation, size))
-            try:
-                access = place.running.access(key, session.url)
-                job = Job(dest, access.kind, access.url, access.native, access.env)
-                outcome = self.process.run(job, model.deadline)
-            finally:
-                evidence = session.close()
-            sink = inspect(folder, dest, content, size)
+            outcome, evidence = self._perform(case, schedule, stage, key)
+            sink = stage.sink(outcome)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        outcome = replace(outcome, error=presentable(outcome.error, access.env))
+            stage.clean_up()
+            shutil.rmtree(stage.folder, ignore_errors=True)
+            if schedule.changes_objects:
+                place.running.delete(key)
+                place.running.delete(twin)
         facts = fold(evidence)
         judgement = self._trouble(outcome, key)
         if judgement is None:
+            objects = [(c.generation, c.size) for c in stage.objects]
+            if schedule.needs_twin:
+                objects.append((2, size))
             specs = [str(rule) for rule in schedule.rules]
-            seen = Seen(expectation(model), outcome, sink, facts, size, specs)
+            seen = Seen(expectation(model, tuple(objects)), outcome, sink, facts, size, specs)
             judgement = judge(replace(seen, findings=run_all(seen)))
         return Result(case, judgement, outcome, facts, evidence, sink.runs)
+
+    def _perform(self, case: Case, schedule: Schedule, stage: Stage, key: str) -> tuple[Outcome, Evidence]:
+        """The driver's runs behind an armed injector."""
+        place, model = self.place, case.scenario.model
+        authority = place.authority() if model.tls else None
+        plan = Plan(
+            ("127.0.0.1", place.running.port),
+            schedule,
+            place.store.operation,
+            case.variant.size,
+            act=stage.act,
+            tls=authority.context if authority else None,
+        )
+        session = place.injector.open(plan)
+        try:
+            access = place.running.access(key, session.url)
+            env = {**access.env, **(authority.env if authority else {})}
+            headers = {"Authorization": TOKEN} if access.kind == "http" else {}
+            job = Job(stage.dest, access.kind, access.url, access.native, env, headers=headers)
+            outcome = stage.run(
+                self.process,
+                job,
+                model.deadline,
+                session.note,
+                lambda: process_for(case.driver, self.place.scratch.parent),
+            )
+        finally:
+            evidence = session.close()
+        return replace(outcome, error=presentable(outcome.error, access.env)), evidence
 
     def _trouble(self, outcome: Outcome, key: str) -> Judgement | None:
         """What the store has to do with it: no driver is blamed for one that is dead or deaf."""

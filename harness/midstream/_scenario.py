@@ -57,6 +57,9 @@ class ObjectModel(_Strict):
     ranges: bool = Field(True, description="whether the store honours Range")
     digest: bool = Field(True, description="whether the store offers a digest of the whole object")
     head: bool = Field(True, description="whether the store answers HEAD")
+    layout: Literal["plain", "multipart", "slo", "dlo"] = Field(
+        "plain", description="one piece, an S3 multipart upload, or a Swift large object (static or dynamic)"
+    )
 
     @field_validator("size")
     @classmethod
@@ -78,6 +81,10 @@ class Expect(_Strict):
     refetch: int | str = Field(
         "1MiB", description="payload bytes that may be fetched again per fault that fired"
     )
+    generations: list[int] = Field(
+        default=[1],
+        description="which generations of the object may be delivered, of those the case puts into the store",
+    )
     requests: int = Field(40, ge=1, description="more object requests than this are a retry storm")
 
     @field_validator("refetch")
@@ -85,6 +92,45 @@ class Expect(_Strict):
     def _readable(cls, value: int | str) -> int | str:
         parse_size(value)
         return value
+
+
+class ProcessModel(_Strict):
+    """How the driver's process is run."""
+
+    runs: int = Field(
+        1, ge=1, le=5, description="run the driver again on the same destination until one run succeeds"
+    )
+    tamper: Literal["none", "zero", "flip", "longer", "shorter", "foreign"] = Field(
+        "none", description="what is done between runs to the partial that the driver left"
+    )
+    together: bool = Field(False, description="two processes of the driver fetch to one destination at once")
+    room: str = Field("", description="bytes, or N% of the object, that a file may grow to: a full disk")
+    sink: Literal["file", "pipe"] = Field(
+        "file", description="what lies under the final name: nothing, or a pipe"
+    )
+    pause: float = Field(
+        0.0, ge=0, le=30, description="seconds the reader of the pipe stops at half of the object"
+    )
+    existing: bool = Field(False, description="another object is under the final name before")
+
+    @field_validator("pause", mode="before")
+    @classmethod
+    def _whole_seconds(cls, value: Any) -> Any:
+        return float(value) if type(value) is int else value
+
+    @field_validator("room")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        if value:
+            room_of(value, 100)
+        return value
+
+
+def room_of(text: str, size: int) -> int:
+    """Bytes: a size, or a part of the object as `50%`; raises ValueError."""
+    if found := re.fullmatch(r"(\d{1,2})%", text):
+        return size * int(found[1]) // 100
+    return parse_size(text)
 
 
 class Scenario(_Strict):
@@ -105,6 +151,8 @@ class Scenario(_Strict):
         description="values for each {name}: a list, or a plan: each A-B, sample N, around X, boundaries N",
     )
     expect: Expect = Expect()
+    process: ProcessModel = ProcessModel()
+    tls: bool = Field(False, description="the driver speaks TLS, with a throwaway authority it is told of")
     deadline: float = Field(30.0, gt=0, le=600, description="seconds after which a driver counts as hung")
 
     @field_validator("properties")

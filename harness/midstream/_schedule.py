@@ -24,7 +24,7 @@ from typing import Protocol
 from midstream._errors import UsageError
 from midstream._positions import BadPosition, Position
 from midstream._registry import load
-from midstream._verbs import Refuse, Respond, Rewrite, Verb
+from midstream._verbs import EditRequest, Mutate, Refuse, Respond, Rewrite, Verb
 
 CONNECTION = "CONNECTION"
 OPERATIONS = {
@@ -138,6 +138,10 @@ class Rule:
         return [v for v in self.fault.verbs() if isinstance(v, Rewrite)]
 
     @property
+    def edits(self) -> list[EditRequest]:
+        return [v for v in self.fault.verbs() if isinstance(v, EditRequest)]
+
+    @property
     def answers(self) -> Respond | None:
         """The response that replaces the store's, when the fault is one."""
         return next((v for v in self.fault.verbs() if isinstance(v, Respond)), None)
@@ -207,6 +211,16 @@ class Schedule:
             and accepted + 1 in rule.ordinals
             and not self.counters[i].fired
         ]
+
+    @property
+    def changes_objects(self) -> bool:
+        """Whether a case needs an object of its own: one that changes, or one with a twin."""
+        verbs = [v for rule in self.rules for v in rule.fault.verbs()]
+        return any(isinstance(v, Mutate) for v in verbs) or self.needs_twin
+
+    @property
+    def needs_twin(self) -> bool:
+        return any(edit.twin for rule in self.rules for edit in rule.edits)
 
     def fire(self, armed: Armed) -> bool:
         """Claim the firing; False when the rule has healed meanwhile (another request was faster)."""

@@ -94,6 +94,7 @@ class Expectation:
     refetch: int = 1 << 20
     requests: int = 40
     generations: tuple[int, ...] = (1,)  # a complete object may be any one of these
+    objects: tuple[tuple[int, int], ...] = ()  # and has one of these (generation, size); () : object_size
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,24 @@ def exact(sink: Sink, size: int, generations: Sequence[int]) -> bool:
     if size == 0:
         return True
     return len(sink.runs) == 1 and sink.runs[0] in [Run(0, size, g, 0) for g in generations]
+
+
+def complete(sink: Sink, expect: Expectation, size: int) -> bool:
+    """Whether the file is one of the objects that may be delivered."""
+    return any(exact(sink, s, (g,)) for g, s in _wanted(expect, size))
+
+
+def _wanted(expect: Expectation, size: int) -> list[tuple[int, int]]:
+    return [(g, s) for g, s in expect.objects if g in expect.generations] or [
+        (g, size) for g in expect.generations
+    ]
+
+
+def _size_of(sink: Sink, expect: Expectation, size: int) -> int:
+    """How long the object would be that the file begins with."""
+    first = next((r.source for r in sink.runs if r.source > 0), 0)
+    sizes = [s for g, s in expect.objects if g == first]
+    return size if not sizes or size in sizes else sizes[0]
 
 
 def name_damage(sink: Sink, size: int, generations: Sequence[int]) -> tuple[Verdict, str]:
@@ -329,7 +348,7 @@ def _of_driver(seen: Seen) -> Judgement:
         return Judgement(Verdict.HANG, "must", f"{outcome.error or 'no end'}{had}")
     if outcome.said == "ok":
         return _of_success(seen)
-    if exact(sink, seen.object_size, expect.generations) and expect.outcome != "failure":
+    if complete(sink, expect, seen.object_size) and expect.outcome != "failure":
         return Judgement(
             Verdict.NEEDLESS_FAILURE, expect.kind, f"the file is complete, yet: {tidy(outcome.error)}"
         )
@@ -352,8 +371,8 @@ def _storm(seen: Seen) -> Judgement | None:
 
 def _of_success(seen: Seen) -> Judgement:
     expect, sink, size = seen.expect, seen.sink, seen.object_size
-    if not exact(sink, size, expect.generations):
-        verdict, text = name_damage(sink, size, expect.generations)
+    if not complete(sink, expect, size):
+        verdict, text = name_damage(sink, _size_of(sink, expect, size), expect.generations)
         return Judgement(verdict, "must", text)
     return _worst(seen, _fine(Verdict.PASS, ""))
 

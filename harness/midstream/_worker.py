@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import stat
 import sys
@@ -66,6 +67,11 @@ def perform(driver: Any, job: Any) -> dict[str, Any]:
     before = dict(os.environ)
     os.environ.update(job.env)
     os.chdir(job.dest.parent)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if job.room is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.room, limits[1]))
+    # A scenario may interrupt the driver; between jobs an interrupt is not for us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         driver.download(job)
     except SystemExit as error:  # as from a command line: status 0 is success
@@ -75,6 +81,8 @@ def perform(driver: Any, job: Any) -> dict[str, Any]:
     except BaseException as error:
         return {"said": "failed", "error": words(error), "internal": isinstance(error, ImportError)}
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         os.environ.clear()
         os.environ.update(before)
         os.chdir("/")

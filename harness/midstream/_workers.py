@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -54,7 +55,13 @@ class _Process:
     """
 
     def __init__(
-        self, words: list[str], env: dict[str, str], cwd: Path | None = None, *, talk: bool = False
+        self,
+        words: list[str],
+        env: dict[str, str],
+        cwd: Path | None = None,
+        *,
+        talk: bool = False,
+        room: int | None = None,
     ) -> None:
         self._popen = subprocess.Popen(
             words,
@@ -64,8 +71,14 @@ class _Process:
             env=env,
             cwd=cwd,
             start_new_session=True,
+            # Our own ignoring of SIGXFSZ is passed on with a limit: its default would kill where a full
+            # disk gives an error.
+            restore_signals=room is None,
         )
         self.pid = self._popen.pid
+        if room is not None:
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (room, hard))
         self.tail = bytearray()
         self.answers = bytearray()
         self.code: int | None = None
@@ -170,6 +183,10 @@ def describe_exit(code: int, tail: bytes | bytearray) -> str:
 
 class DriverProcess(Protocol):
     """Runs one driver, one job at a time."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that a job runs in; None while there is none."""
 
     def run(self, job: Job, deadline: float) -> Outcome: ...
 
@@ -304,7 +321,7 @@ class OneShot:
                 raise HarnessError(f"driver {self._driver.id}: the run has ended")
             try:
                 env = {**clean_environment(home), **job.env, **idle}
-                process = _Process(self._driver.command(job), env, job.dest.parent)
+                process = _Process(self._driver.command(job), env, job.dest.parent, room=job.room)
             except OSError as error:
                 raise HarnessError(f"driver {self._driver.id}: cannot run it: {error.strerror}") from None
             self._running = process

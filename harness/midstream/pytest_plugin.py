@@ -133,10 +133,10 @@ class Bench:
 
     def check(self, given: object, loaded: Any, variant: Any, store: Any) -> None:
         """Run one case; fail the test with verdict, diagnosis and replay line."""
-        from midstream.drivers._spec import require, resolve
         from midstream._errors import MidstreamError
         from midstream._runner import Case
         from midstream._workers import process_for
+        from midstream.drivers._spec import require, resolve
 
         spec = driver_spec(given)
         try:
@@ -152,7 +152,9 @@ class Bench:
         except MidstreamError as error:
             raise _usage(error) from None
         judgement = result.judgement
-        text = f"{judgement.verdict}: {judgement.diagnosis}\n{loaded.model.requirement}\nreplay: {case.replay}"
+        text = (
+            f"{judgement.verdict}: {judgement.diagnosis}\n{loaded.model.requirement}\nreplay: {case.replay}"
+        )
         if judgement.level == "harness":
             raise HarnessTrouble(text)
         if judgement.verdict in ("not_applicable", "not_reached"):
@@ -185,7 +187,9 @@ def midstream_store(_midstream_bench: Bench) -> RunningStore:
 
 
 @pytest.fixture
-def midstream_inject(_midstream_bench: Bench, midstream_store: RunningStore) -> Iterator[Callable[..., Session]]:
+def midstream_inject(
+    _midstream_bench: Bench, midstream_store: RunningStore
+) -> Iterator[Callable[..., Session]]:
     """`midstream_inject("GET#1 cut@1000:rst", ...)` gives a session whose `url` is a faulty address of the
     store; `session.close()` gives the evidence. Sessions end with the test.
     """
@@ -198,14 +202,10 @@ def midstream_inject(_midstream_bench: Bench, midstream_store: RunningStore) -> 
 
     def inject(*faults: str, object_size: int | None = None) -> Session:
         place = bench.grounds.place(store, bench.injector.id)
-        plan = Plan(
-            ("127.0.0.1", midstream_store.port), Schedule.parse(faults), store.operation, object_size
-        )
+        plan = Plan(("127.0.0.1", midstream_store.port), Schedule.parse(faults), store.operation, object_size)
         open_sessions.append(place.injector.open(plan))
         return open_sessions[-1]
 
     yield inject
     for session in open_sessions:
         session.close()
-
-

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import ssl
 import time
@@ -118,6 +119,7 @@ class Client:
 
     def __init__(self, job: Any) -> None:
         self.dest, self.url = Path(job.dest), job.url
+        self.headers = dict(job.headers)
         self.timeout: float | None = min(job.idle_timeout, self.silence)
         self.partial = self.dest.with_name(f".{self.dest.name}.part-{os.getpid()}")
         self.log = Path(f"{self.partial}.log")
@@ -201,15 +203,16 @@ class Client:
 
     # -- asking
 
-    def offset(self) -> int:
-        return self.held if self.ranged and self.continuable() else 0
+    def offset(self) -> int | None:
+        """Where to go on; None: everything is wanted."""
+        return self.held if self.held and self.ranged and self.continuable() else None
 
     def continuable(self) -> bool:
         """RFC 9110 section 15.3.7.3: only a strong validator binds ranges of several answers."""
         return self.pin is not None and self.pin.etag is not None
 
-    def conditions(self, asked: int) -> dict[str, str]:
-        if not asked or not self.pin:
+    def conditions(self, asked: int | None) -> dict[str, str]:
+        if asked is None or not self.pin:
             return {}
         return {"Range": f"bytes={asked}-", **self.binding(self.pin)}
 
@@ -217,8 +220,9 @@ class Client:
         return {"If-Range": pin.etag} if pin.etag else {}
 
     def credentials(self, url: str) -> dict[str, str]:
-        """What goes with a request to this host; there is nothing for plain HTTP."""
-        return {}
+        """RFC 9110 section 15.4: they are for the origin of the job, and for no other."""
+        same = urlsplit(url)[:2] == urlsplit(self.url)[:2]
+        return self.headers if same else {}
 
     def renew(self) -> bool:
         """Get new credentials; whether there are any."""
@@ -328,16 +332,16 @@ class Client:
 
     # -- judging
 
-    def judge(self, reply: Reply, asked: int) -> tuple[int | None, int | None]:
+    def judge(self, reply: Reply, asked: int | None) -> tuple[int | None, int | None]:
         """How many bytes of the body to skip (None: nothing is missing), and where in the object it ends."""
         if reply.status == 206:
             return 0, self.on_206(reply, asked)
         if reply.status == 200:
             return self.on_200(reply, asked)
         self.settle(reply)
-        if reply.status == 416 and asked:
+        if reply.status == 416 and asked is not None:
             return self.on_416(reply)
-        if reply.status == 412 and asked:
+        if reply.status == 412 and asked is not None:
             return self.on_412(reply)
         if reply.status in BUSY:
             raise Broken(f"status {reply.status}", self.retry_after(reply))
@@ -345,10 +349,10 @@ class Client:
             raise Broken(f"status {reply.status}, credentials renewed")
         raise Refused(f"status {reply.status}")
 
-    def on_206(self, reply: Reply, asked: int) -> int | None:
+    def on_206(self, reply: Reply, asked: int | None) -> int | None:
         """RFC 9110 section 15.3.7: inspect all of it before joining a byte."""
         span = reply.span
-        if not asked or not self.pin:
+        if asked is None or not self.pin:
             self.unusable("206 to a request without Range")
         if self.encoded(reply) or reply.media == "multipart/byteranges" or span is None:
             self.unusable(f"206 with Content-Range {reply.get('content-range')!r}")
@@ -356,7 +360,7 @@ class Client:
         first, last, total = span
         if first != asked:
             self.unusable(f"206 from byte {first}, not {asked}")
-        self.check_span(reply, last, total)
+        self.check_span(reply, first, last, total)
         self.pin.total = self.pin.total or total
         return last + 1
 
@@ -364,15 +368,15 @@ class Client:
         if reply.get("etag") != self.pin.etag:
             self.changed("206 of another version")
 
-    def check_span(self, reply: Reply, last: int, total: int | None) -> None:
+    def check_span(self, reply: Reply, first: int, last: int, total: int | None) -> None:
         if total is not None and self.pin.total is not None and total != self.pin.total:
             self.unusable(f"206 of {total} bytes, not {self.pin.total}")
-        if last < self.held or last >= (total or self.pin.total or last + 1):
+        if last < first or last >= (total or self.pin.total or last + 1):
             self.unusable(f"206 up to byte {last}")
-        if reply.length not in (None, last + 1 - self.held):
+        if reply.length not in (None, last + 1 - first):
             self.unusable("206 of another length than its range")
 
-    def on_200(self, reply: Reply, asked: int) -> tuple[int | None, int | None]:
+    def on_200(self, reply: Reply, asked: int | None) -> tuple[int | None, int | None]:
         """A whole representation: ours, of which the prefix is skipped, or a new one."""
         if "content-range" in {n.lower() for n, _ in reply.fields}:
             self.unusable("200 with Content-Range")
@@ -564,7 +568,13 @@ class Client:
         os.fsync(self.file.fileno())
         if os.fstat(self.file.fileno()).st_size != self.held:
             raise Refused("the partial was altered by somebody else")
-        self.partial.replace(self.dest)
+        if self.dest.is_fifo():
+            with self.dest.open("wb") as pipe:
+                self.file.seek(0)
+                shutil.copyfileobj(self.file, pipe)
+            self.partial.unlink()
+        else:
+            self.partial.replace(self.dest)
         self.log.unlink(missing_ok=True)
 
     def keep_or_discard(self) -> None:
@@ -623,8 +633,10 @@ class Client:
             pin = Pin(**known)
             with self.partial.open("rb") as file:
                 for mark in marks:
+                    if not re.fullmatch(r"\d+ \d+", mark):
+                        break  # torn by a kill
                     end, crc = map(int, mark.split())
-                    data = file.read(end - self.held)
+                    data = file.read(max(0, end - self.held))
                     if len(data) != end - self.held or zlib.crc32(data, self.crc) != crc:
                         break
                     self.held, self.crc = end, crc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 from midstream._verdict import Finding, Seen, Verdict
@@ -23,7 +24,7 @@ class RetryAfter(Check):
 
     def check(self, seen: Seen) -> Finding | None:
         transfers = seen.facts.transfers
-        for exchange, following in zip(transfers, transfers[1:], strict=False):
+        for exchange, following in pairwise(transfers):
             value = exchange.retry_after or ""
             if exchange.status not in (429, 503) or not value.isdigit() or exchange.ended_at is None:
                 continue

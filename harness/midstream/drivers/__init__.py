@@ -22,7 +22,9 @@ class Job:
 
     `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is
     http, s3 or swift; `env` holds endpoint and credentials under the names usual clients read.
-    `idle_timeout` is how many seconds of silence a driver with such a setting should bear.
+    `idle_timeout` is how many seconds of silence a driver with such a setting should bear. `headers` go with
+    every request to a plain HTTP store (an access token) and to no other host. `room` is how many bytes a
+    file may grow to (the worker sees to it).
     """
 
     dest: Path
@@ -31,6 +33,8 @@ class Job:
     native: str
     env: Mapping[str, str] = field(default_factory=dict)
     idle_timeout: float = 2.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    room: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "dest": str(self.dest)}

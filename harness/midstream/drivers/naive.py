@@ -30,7 +30,7 @@ class Naive(PythonDriver):
         job.dest.touch()
         for attempt in range(ATTEMPTS):
             have = job.dest.stat().st_size
-            headers = {"Range": f"bytes={have}-"} if have else {}
+            headers = {**job.headers, "Range": f"bytes={have}-"} if have else dict(job.headers)
             try:
                 with (
                     session.get(job.url, headers=headers, stream=True, timeout=job.idle_timeout) as answer,

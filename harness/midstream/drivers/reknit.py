@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 
 from midstream.drivers import Job, PythonDriver
 
@@ -21,9 +22,17 @@ class Reknit(PythonDriver):
         import reknit
 
         options = reknit.Options(
-            idle_timeout=job.idle_timeout, connect_timeout=5.0, backoff_base=0.005, backoff_cap=0.2
+            idle_timeout=job.idle_timeout,
+            connect_timeout=5.0,
+            backoff_base=0.005,
+            backoff_cap=0.2,
+            headers=job.headers,
         )
-        reknit.download(job.native, job.dest, options=options)
+        if job.dest.is_fifo():
+            with reknit.open_stream(job.native, options=options) as stream, job.dest.open("wb") as pipe:
+                shutil.copyfileobj(stream, pipe, 1 << 18)
+        else:
+            reknit.download(job.native, job.dest, options=options)
 
 
 MEMBER = Reknit()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-
 from midstream._verbs import Context, Payload, Rewrite, Verb
 from midstream.faults import InResponse
 from midstream.faults._payload import Patch, same_head

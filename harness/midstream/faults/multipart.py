@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-
 from midstream._verbs import Context, Payload, Rewrite, Verb
 from midstream._wire import Head
 from midstream.faults import AtHead

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-
 from midstream._verbs import Mutate, Verb
 from midstream.faults import Fault
 

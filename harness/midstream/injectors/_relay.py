@@ -60,6 +60,7 @@ class Case:
     now: Callable[[], float]
     act: Callable[[Mutate | Kill], None] | None = None
     exchanges: int = 0
+    mutated: bool = False  # a fault changed the store: how it ends from here on is no trouble of ours
     record: Callable[..., None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -209,6 +210,7 @@ class Relay:
         await delivered(self.client)
         if self.case.act is None:
             raise HarnessError(f"nobody here can {type(verb).__name__.lower()}")
+        self.case.mutated = self.case.mutated or isinstance(verb, Mutate)
         await asyncio.get_running_loop().run_in_executor(None, self.case.act, verb)
 
     async def _request_head(self, tracker: Tracker) -> bytes | None:
@@ -367,6 +369,9 @@ class Relay:
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.case.schedule.changes_objects:
+            # What the store has already sent is not changed by a change: let it send no more than it must.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         try:
             await asyncio.get_running_loop().sock_connect(sock, self.case.upstream)
         except BaseException as error:
@@ -619,7 +624,9 @@ class Response:
                 await self._fire_due()
                 return "complete"
             if not upstream_open:
-                return "upstream-closed" if canned_bytes is None and not self.rewriter else "cut"
+                if canned_bytes is not None or self.rewriter:
+                    return "cut"
+                return "store-ended" if relay.case.mutated else "upstream-closed"
             if self.rewriter and self.rewriter.complete:
                 upstream_open = False  # the new head promised more than there is
                 if tracker.close():

@@ -105,7 +105,9 @@ class Html(Report):
         kinds[Verdict.HARNESS_ERROR.value] = "harness"
         for open_ended in (Verdict.OBSERVED, Verdict.NOT_APPLICABLE, Verdict.NOT_REACHED):
             kinds[open_ended.value] = "open"
-        kinds[Verdict.UNSAFE.value] = kinds[Verdict.NEEDLESS_FAILURE.value] = kinds[Verdict.RETRY_STORM.value] = "must"
+        kinds[Verdict.UNSAFE.value] = kinds[Verdict.NEEDLESS_FAILURE.value] = kinds[
+            Verdict.RETRY_STORM.value
+        ] = "must"
         rows = [
             {**row, "cells": [sorted(self._cells[name].get(c, Counter()).items()) for c in self._columns]}
             for name, row in sorted(self._rows.items())

@@ -39,8 +39,8 @@ class JUnit(Report):
     def case(self, record: Record, evidence: Callable[[], Record]) -> None:
         self._counts["tests"] += 1
         self._seconds += record["seconds"]
-        parts = [f"{record['verdict']}: {record['diagnosis']}", record["note"]]
-        text = "; ".join(part for part in parts if part)
+        said = ": ".join(part for part in (record["verdict"], record["diagnosis"]) if part)
+        text = "; ".join(part for part in (said, record["note"]) if part)
         message, replay = _attribute(text), escape(_clean(record["replay"]))
         inner = ""
         if record["level"] == "harness":

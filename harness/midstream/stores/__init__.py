@@ -135,6 +135,7 @@ class Store(ABC):
     id: ClassVar[str]
     summary: ClassVar[str]
     kind: ClassVar[str]  # http, s3 or swift: the protocol its drivers speak
+    signed: ClassVar[bool] = False  # it verifies signatures, so a request cannot be edited on its way
     layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make
     # What a response delivers whose object is changed while it is under way, by layout, or by layout and
     # change (`dlo change-segment`) where one differs from the others.

@@ -19,6 +19,7 @@ class SwiftS3(Store):
     id: ClassVar[str] = "swift-s3"
     summary: ClassVar[str] = "OpenStack Swift's S3 API in one process, signature version 4"
     kind: ClassVar[str] = "s3"
+    signed: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
     under_way: ClassVar[Mapping[str, UnderWay]] = {
         "plain": KEPT_OPEN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -15,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._ranges import range_header
+from reknit.stores._interim import teach
 
 # RFC 9110 §15.4: the redirects a GET may follow as it is. curl stops at 50, browsers at 20, requests at 30.
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -100,6 +102,10 @@ class Session:
     def __init__(self, options: Options) -> None:
         self._timeout = (options.connect_timeout, options.idle_timeout)
         self._adapter = HTTPAdapter(pool_connections=2, pool_maxsize=1, max_retries=0)
+        teach(self._adapter.poolmanager)
+        # The names under which requests, curl and OpenSSL are told of an authority of one's own.
+        named = (os.environ.get(v) for v in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))
+        self._verify: bool | str = next((path for path in named if path), True)
 
     def send(
         self,
@@ -114,17 +120,19 @@ class Session:
         """
         public = {"User-Agent": "reknit", "Accept": "*/*"}
         headers = {**public, **(private or {}), **ours}
-        for _ in range(_MAX_REDIRECTS):
+        for left in range(_MAX_REDIRECTS, -1, -1):
             response = self._once(method, url, headers)
             head = {name.lower(): value for name, value in response.headers.items()}
             target = urljoin(url, head.get("location", ""))
-            if response.status_code not in _REDIRECTS or urlsplit(target).scheme not in ("http", "https"):
+            followed = response.status_code in _REDIRECTS and "location" in head and left
+            if not followed or urlsplit(target).scheme not in ("http", "https"):
+                # A redirect that leads nowhere, or on and on, is an answer: asking again gets the same.
                 return HttpResponse(response.status_code, head, response.raw)
             response.close()
             if not _same_origin(url, target):
                 headers = {**public, **ours}
             url = target
-        raise StoreFault("protocol", f"more than {_MAX_REDIRECTS} redirects")
+        raise AssertionError("the last redirect is returned")
 
     def close(self) -> None:
         """Close every connection."""
@@ -139,7 +147,7 @@ class Session:
         # (RFC 9112 §9.3.1), and that would look like a failure of the store.
         self._adapter.close()
         try:
-            return self._adapter.send(request, stream=True, timeout=self._timeout)
+            return self._adapter.send(request, stream=True, timeout=self._timeout, verify=self._verify)
         except requests.RequestException as error:
             raise as_fault(error) from error
 

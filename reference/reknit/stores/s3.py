@@ -15,6 +15,7 @@ resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -26,6 +27,7 @@ from reknit._options import Options
 from reknit._ranges import range_header
 from reknit._representation import Dialect
 from reknit.stores._base import Head, Response
+from reknit.stores._interim import teach
 from reknit.stores._wire import HttpResponse, as_fault
 
 SCHEMES = ("s3",)
@@ -172,6 +174,8 @@ def _client(connect_timeout: float, idle_timeout: float, settings: tuple[tuple[s
     )
     # As headers, not as parameters: ChecksumMode as a parameter would make botocore verify as well, and fail
     # the read instead of leaving the decision to us.
+    with contextlib.suppress(AttributeError):  # botocore's own pool; without it, 102 and 103 end a request
+        teach(client._endpoint.http_session._manager)
     client.meta.events.register("before-sign.s3.GetObject", _add_headers)
     return client
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from midstream import _campaign, _grounds
 from midstream._campaign import Campaign, Matrix
 from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
 from midstream._runner import Result, Runner, inspect, presentable, slug
@@ -88,7 +89,10 @@ def test_every_culprit_earns_its_verdict() -> None:
 
 def test_commands_earn_theirs() -> None:
     """The same for command lines."""
-    copy = "import sys,shutil,urllib.request as u;shutil.copyfileobj(u.urlopen(sys.argv[1]),open(sys.argv[2],'wb'))"
+    copy = (
+        "import sys,shutil,urllib.request as u;"
+        "shutil.copyfileobj(u.urlopen(sys.argv[1]),open(sys.argv[2],'wb'))"
+    )
     results = run(
         f'cmd:python3 -c "{copy}" {{url}} {{dest}}',
         'cmd:sh -c "exit 3" {dest}',
@@ -227,7 +231,7 @@ def test_store_that_is_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_store_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a store there is no run, and nothing is left of its beginning."""
     folders: list[Path] = []
-    make = _grounds.tempfile.mkdtemp
+    make = tempfile.mkdtemp
 
     def remembered(*args: Any, **kwargs: Any) -> str:
         folders.append(Path(make(*args, **kwargs)))
@@ -236,9 +240,9 @@ def test_store_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> RunningStore:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_grounds.tempfile, "mkdtemp", remembered)
+    monkeypatch.setattr(tempfile, "mkdtemp", remembered)
     monkeypatch.setattr(type(ORIGIN), "start", failing)
-    with pytest.raises(SetupError, match="store origin cannot start: .*No space left"):
+    with pytest.raises(SetupError, match=r"store origin cannot start: .*No space left"):
         run("right")
     assert folders
     assert not folders[0].exists()
@@ -395,7 +399,7 @@ def test_missing_known_failures(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def control_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def control_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
     run_case = Runner.run
 
@@ -404,7 +408,7 @@ def control_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return run_case(runner, case, control)
 
     monkeypatch.setattr(Runner, "run", counting)
-    yield ids
+    return ids
 
 
 TWO = 'faults = ["get_object cut@{at}"]\nvary.at = [1, 2, 3, 4, 5]'
@@ -452,14 +456,14 @@ def test_what_comes_after_a_stop_is_not_reported(monkeypatch: pytest.MonkeyPatch
     """A driver that we kill on Ctrl-C has not crashed."""
     results: list[Result] = []
     campaign = Campaign(matrix("sleeps"), results.append, jobs=2)
-    join = _campaign.threading.Thread.join
+    join = threading.Thread.join
 
     def interrupt(lane: Any, timeout: float | None = None) -> None:
-        monkeypatch.setattr(_campaign.threading.Thread, "join", join)
+        monkeypatch.setattr(threading.Thread, "join", join)
         join(lane, 0.3)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_campaign.threading.Thread, "join", interrupt)
+    monkeypatch.setattr(threading.Thread, "join", interrupt)
     with pytest.raises(KeyboardInterrupt):
         campaign.run()
     assert results == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -454,7 +455,7 @@ def conduct(
     *exchanges: Exchange, outcome: Outcome = OK, connections: int = 1, **expect: object
 ) -> list[Finding]:
     facts = Facts(list(exchanges), [Fired(0, CUT, 1, 600, 400, 400)], {}, [], connections)
-    return run_all(seen(outcome, facts=facts, **expect))
+    return run_all(seen(outcome, facts=facts, **expect))  # type: ignore[arg-type]
 
 
 def test_check_refetch() -> None:
@@ -579,6 +580,10 @@ def test_judge_is_total(given: Seen) -> None:
         assert len({f.rule for f in given.facts.fired}) >= len(set(range(len(given.specs))))
 
 
+def reader(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda start, n: data[start : start + n]
+
+
 def spliced(pieces: list[tuple[str, int, int]], seed: int, size: int) -> bytes:
     """A file out of pieces: (gN, from, to) of generation N, (zero, n), (page, n)."""
     made = []
@@ -643,7 +648,7 @@ def test_damage_in_real_files(
     """From the bytes of a file to the name of its damage, through the explanation of each byte."""
     size = 100_003
     data = spliced(pieces, seed, size)
-    found = explain(lambda start, n: data[start : start + n], len(data), seed, object_size=size)
+    found = explain(reader(data), len(data), seed, object_size=size)
     assert name_damage(Sink(True, len(data), tuple(found)), size, (1,)) == (verdict, text)
 
 
@@ -653,7 +658,7 @@ def test_a_flipped_bit_is_found_anywhere() -> None:
     for at in [0, 1, size - 1, *draw.sample(range(size), 12)]:
         data = bytearray(Content(size, 3).whole())
         data[at] ^= 0x80
-        found = explain(lambda start, n, d=bytes(data): d[start : start + n], size, 3, object_size=size)
+        found = explain(reader(bytes(data)), size, 3, object_size=size)
         verdict, text = name_damage(Sink(True, size, tuple(found)), size, (1,))
         assert (verdict, text) == (Verdict.CORRUPT, f"byte {at:,} changed, length kept")
 
@@ -664,7 +669,7 @@ def test_resumes_at_a_wrong_offset(cut: int, again: int, tail: int) -> None:
     """Whatever offset a driver resumes at, only the right one is exact, and a wrong one is named as such."""
     size = 5000
     data = spliced([("g1", 0, cut), ("g1", again, size), ("zero", tail, 0)], 1, size)
-    found = tuple(explain(lambda start, n: data[start : start + n], len(data), 1, object_size=size))
+    found = tuple(explain(reader(data), len(data), 1, object_size=size))
     sink = Sink(True, len(data), found)
     right = again == cut and not tail
     assert exact(sink, size, (1,)) == right == (data == Content(size, 1).whole())

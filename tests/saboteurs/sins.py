@@ -1,0 +1,3 @@
+from _bases import Split
+from _correct import fetch
+def split(job): Split(job).run()
