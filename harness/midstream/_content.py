@@ -1,28 +1,32 @@
 """Objects whose every byte says where it comes from.
 
-Byte *i* of generation *g* is a function of (seed, g, i). An object is a row of records of 32 bytes:
+Byte *i* of generation *g* is a function of (seed, g, i). An object is a row of records of 32 symbols:
 
-    sync · 11 digits of the record's number · 8 digits drawn for its block · 12 digits drawn for it
+    20 drawn for record and block · 8 for the block's number · 3 for the record in its block · sync
 
 Every generation writes with symbols of its own, disjoint from those of the others, so each byte alone tells
-its generation, and any 63 consecutive bytes hold a whole record and so tell their offset. The drawn digits
-vouch for the number: with a digit of it changed, a record is that of no place at all. A wrong byte in a sink
-is therefore never only "different": it is byte 4096 of generation 2, or zero, or foreign.
+its generation, and any 63 consecutive bytes hold a whole record and so tell their offset. The numbers are
+masked, so that two records have no more bytes in common than chance has it: where a copy joins is told to the
+byte, or, once in sixteen times, to the byte beside it that is equal. The drawn symbols vouch for the numbers:
+with one changed, a record is that of no place at all. A wrong byte in a sink is therefore never only
+"different": it is byte 4096 of generation 2, or zero, or foreign.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 RECORD = 32
-DIGITS = 11
-BLOCK_RECORDS = 4096  # 16**3: the low three digits run through a block, the high eight are the same in it
+BLOCK_RECORDS = 4096  # 16**3: three digits tell a record from the others of its block
 BLOCK = RECORD * BLOCK_RECORDS
-HIGH, DRAWN = b" " * (DIGITS - 3), b"_" * 8  # what a block fills in: symbols no alphabet has
+DRAWN, NUMBER, SLOT, SYNC = 0, 20, 28, 31  # where the parts of a record start
+LOW_DIGIT = bytes(i & 15 for i in range(256))
+SYNC_DIGIT = 16
 
 # One row a generation: sixteen digits, then the sync symbol. 5 x 17 = 85 of the 94 printable characters.
 ALPHABETS = (
@@ -33,36 +37,40 @@ ALPHABETS = (
     b"\"$&'()*+,-./<=>?^",
 )
 GENERATIONS = len(ALPHABETS)
+_TO_SYMBOLS = tuple(alphabet.ljust(256, b"\0") for alphabet in ALPHABETS)
 
 
-def _alphabet(generation: int) -> bytes:
-    if not 1 <= generation <= GENERATIONS:
-        raise ValueError(f"generation {generation}: 1 to {GENERATIONS} can be told apart")
-    return ALPHABETS[generation - 1]
+@dataclass(frozen=True)
+class _Pattern:
+    """What is the same in all blocks of a seed, in digits 0 to 15 (16: sync)."""
+
+    digits: bytes
+    number: int  # the same, as one number, so that a block is made by one exclusive or
+    slots: dict[bytes, int]  # the record in its block, by its three digits
 
 
-@lru_cache(maxsize=32)
-def _template(seed: int, generation: int) -> bytes:
-    """One block with the digits left open that differ from block to block."""
-    alphabet = _alphabet(generation)
+@lru_cache(maxsize=16)
+def _pattern(seed: int) -> _Pattern:
     draw = random.Random(f"midstream content {seed}")
-    to_symbols = bytes.maketrans(b"0123456789abcdef", alphabet[:16])
-    rows = []
-    for record in range(BLOCK_RECORDS):
-        low, drawn = (
-            digits.translate(to_symbols) for digits in (b"%03x" % record, b"%012x" % draw.getrandbits(48))
-        )
-        rows.append(alphabet[16:] + HIGH + low + DRAWN + drawn)
-    return b"".join(rows)
+    digits = bytearray(draw.randbytes(BLOCK).translate(LOW_DIGIT))
+    keys = array("I", draw.randbytes(4 * BLOCK_RECORDS))
+    names = sorted(range(BLOCK_RECORDS), key=keys.__getitem__)
+    for place in range(3):
+        digits[SLOT + place :: RECORD] = bytes(n >> (8 - 4 * place) & 15 for n in names)
+    digits[SYNC::RECORD] = bytes([SYNC_DIGIT]) * BLOCK_RECORDS
+    slots = {bytes(digits[i * RECORD + SLOT : i * RECORD + SYNC]): i for i in range(BLOCK_RECORDS)}
+    return _Pattern(bytes(digits), int.from_bytes(digits, "big"), slots)
 
 
 @lru_cache(maxsize=64)
 def _block(seed: int, generation: int, index: int) -> bytes:
-    alphabet = _alphabet(generation)
-    to_symbols = bytes.maketrans(b"0123456789abcdef", alphabet[:16])
-    drawn = b"%08x" % random.Random(f"midstream block {seed} {index}").getrandbits(32)
-    block = _template(seed, generation).replace(HIGH, (b"%08x" % index).translate(to_symbols))
-    return block.replace(DRAWN, drawn.translate(to_symbols))
+    if not 1 <= generation <= GENERATIONS:
+        raise ValueError(f"generation {generation}: 1 to {GENERATIONS} can be told apart")
+    drawn = random.Random(f"midstream block {seed} {index}").randbytes(NUMBER).translate(LOW_DIGIT)
+    number = bytes(index >> (28 - 4 * place) & 15 for place in range(8))
+    mask = int.from_bytes((drawn + number + bytes(RECORD - SLOT)) * BLOCK_RECORDS, "big")
+    digits = (_pattern(seed).number ^ mask).to_bytes(BLOCK, "big")
+    return digits.translate(_TO_SYMBOLS[generation - 1])
 
 
 @dataclass(frozen=True)
@@ -125,22 +133,28 @@ ZERO, FOREIGN = 0, -1
 TELLING = 4
 _WHOLE_RECORD = re.compile(
     b"|".join(
-        b"%s[%s]{%d}" % (re.escape(a[16:]), b"".join(re.escape(a[i : i + 1]) for i in range(16)), RECORD - 1)
+        b"[%s]{%d}%s" % (b"".join(re.escape(a[i : i + 1]) for i in range(16)), SYNC, re.escape(a[16:]))
         for a in ALPHABETS
     )
 )
-_TO_HEX = {a[16]: (i + 1, bytes.maketrans(a[:16], b"0123456789abcdef")) for i, a in enumerate(ALPHABETS)}
+_TO_DIGITS = {a[16]: (i + 1, bytes.maketrans(a[:16], bytes(range(16)))) for i, a in enumerate(ALPHABETS)}
 _LOOK = 1 << 16
 
 
-def _anchor(window: bytes, at: int) -> tuple[int, int, int] | None:
+def _anchor(window: bytes, at: int, seed: int) -> tuple[int, int, int] | None:
     """The first whole record in `window` from `at` on: (position, generation, object offset)."""
     found = _WHOLE_RECORD.search(window, at)
     if not found:
         return None
-    record = found.group()
-    generation, table = _TO_HEX[record[0]]
-    return found.start(), generation, int(record[1 : 1 + DIGITS].translate(table), 16) * RECORD
+    generation, table = _TO_DIGITS[found.group()[SYNC]]
+    record = found.group().translate(table)
+    pattern = _pattern(seed)
+    slot = pattern.slots[record[SLOT:SYNC]]
+    masks = pattern.digits[slot * RECORD + NUMBER : slot * RECORD + SLOT]
+    index = 0
+    for digit, mask in zip(record[NUMBER:SLOT], masks, strict=True):
+        index = index << 4 | digit ^ mask
+    return found.start(), generation, (index * BLOCK_RECORDS + slot) * RECORD
 
 
 def _common(a: bytes, b: bytes) -> int:
@@ -232,7 +246,7 @@ def _next_run(
     beyond = at + len(window) < size
     reach = hole if hole >= 0 else len(window) - (2 * RECORD - 2 if beyond else 0)
     look = 0
-    while anchor := _anchor(window, look):
+    while anchor := _anchor(window, look, seed):
         position, generation, offset = anchor
         content = Content(object_size, seed, generation)
         if _common(window[position : position + RECORD], content.read(offset, RECORD)) < RECORD:

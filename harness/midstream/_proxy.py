@@ -77,10 +77,7 @@ def open_proxy(
 
     def tell(event: Event) -> None:
         if line := describe(event):
-            try:
-                say(line)
-            except OSError:
-                pass  # nobody reads any more; the proxy goes on
+            say(line)
 
     injector: RunningInjector = load("injectors", "embedded").start()
     try:

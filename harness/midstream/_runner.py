@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,10 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """The entry in results.json."""
+        return dict(self._record)
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
         case, model = self.case, self.case.scenario.model
         return {
             "id": case.id,

@@ -165,6 +165,7 @@ def execute(
     xfail: Path | None,
     version: str,
     plain: bool,
+    quiet: bool = False,
     wire: bool = False,
 ) -> int:
     """Run a matrix, write every report, print the outcome; the exit status."""
@@ -174,7 +175,7 @@ def execute(
         raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
     _prepare(out)
     with interruptible():
-        return _execute(matrix, out, total, min(jobs, total), known, version, _screen(plain, total), wire)
+        return _execute(matrix, out, total, min(jobs, total), known, version, _screen(plain, total, quiet), wire)
 
 
 def _execute(
@@ -250,8 +251,9 @@ def wire_lines(result: Result) -> list[str]:
 class _Plain:
     """Lines as they come: what is unexpected, then the totals."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, quiet: bool = False) -> None:
         self._total = total
+        self._quiet = quiet
 
     def line(self, text: str) -> None:
         try:
@@ -262,7 +264,8 @@ class _Plain:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def case(self, record: dict[str, Any]) -> None:
-        if not record["level"] and record["expected"] and self._total > 1:
+        dull = not record["level"] and record["expected"] and self._total > 1
+        if dull or (self._quiet and record["level"] != "harness"):
             return
         for text in case_lines(record):
             self.line(text)
@@ -292,8 +295,8 @@ def printable(text: str) -> str:
 class _Rich(_Plain):
     """A terminal: a live bar, then a table in colour."""
 
-    def __init__(self, total: int) -> None:
-        super().__init__(total)
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        super().__init__(total, quiet)
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -334,5 +337,5 @@ class _Rich(_Plain):
         self._console.print(table)
 
 
-def _screen(plain: bool, total: int) -> _Plain:
-    return _Plain(total) if plain or not sys.stdout.isatty() else _Rich(total)
+def _screen(plain: bool, total: int, quiet: bool) -> _Plain:
+    return _Plain(total, quiet) if plain or not sys.stdout.isatty() else _Rich(total, quiet)

@@ -49,10 +49,19 @@ def version() -> str:
     return importlib.metadata.version("midstream")
 
 
+class NobodyReads(Exception):
+    """The reader of our output has gone (`| head`); from here on, output goes nowhere."""
+
+
 def say(text: str = "") -> None:
-    """One line to standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """One line to standard output. Raises NobodyReads."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Not passed on as it is: Typer would end with status 1, which blames a driver.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise NobodyReads from None
 
 
 def fail(text: object, status: int) -> NoReturn:
@@ -73,9 +82,7 @@ def run_cli() -> None:
         fail(error, error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except NobodyReads:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except Exception as error:
         # Typer's errors of usage have no one home: some versions bring click along, others depend on it.
@@ -136,6 +143,9 @@ def run(
         typer.Option(help="Run the scenario files below this folder instead of the bundled ones."),
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines even on a terminal.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Only the totals, no line for each failure.")
+    ] = False,
 ) -> None:
     """Run scenarios against drivers and stores, and write the report."""
     from midstream import _session
@@ -148,7 +158,9 @@ def run(
         seed,
         folder=scenario_dir,
     )
-    status = _session.execute(matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain)
+    status = _session.execute(
+        matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain, quiet=quiet
+    )
     raise SystemExit(status)
 
 
@@ -222,9 +234,16 @@ def proxy(
     # none can come between a look and the wait.
     endings = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, endings)
-    session, injector = _proxy.open_proxy(upstream, fault or [], listen, allow_host or [], say)
+
+    def tell(text: str) -> None:
+        try:
+            say(text)
+        except NobodyReads:
+            pass  # the proxy goes on
+
+    session, injector = _proxy.open_proxy(upstream, fault or [], listen, allow_host or [], tell)
     try:
-        say(session.url)
+        tell(session.url)
         signal.sigwait(endings)
     finally:
         session.close()

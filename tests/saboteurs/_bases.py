@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import ClassVar, TypeVar
 
 from _correct import BUSY, Broken, Client, Pin, Refused, Reply
+
+Sin = TypeVar("Sin", bound="Saboteur")
 
 
 class Saboteur(Client):
@@ -15,9 +18,20 @@ class Saboteur(Client):
     `slow` names the scenarios with long silences that are worth running, `deadline` ends what would hang.
     """
 
-    caught: ClassVar[dict[str, str]] = {}
+    caught: ClassVar[Mapping[str, str]] = MappingProxyType({})
     trips: ClassVar[tuple[str, ...]] = ()
+    slow: ClassVar[tuple[str, ...]] = ()
     deadline: ClassVar[float] = 0.0
+
+
+def caught_by(scenarios: Mapping[str, str]) -> Callable[[type[Sin]], type[Sin]]:
+    """Which scenarios catch a sin, and as what."""
+
+    def mark(sin: type[Sin]) -> type[Sin]:
+        sin.caught = MappingProxyType(dict(scenarios))
+        return sin
+
+    return mark
 
 
 class Trusting(Saboteur):

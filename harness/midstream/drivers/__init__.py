@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ class Job:
     room: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "dest": str(self.dest)}
+        return {**vars(self), "dest": str(self.dest), "env": dict(self.env), "headers": dict(self.headers)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Job:

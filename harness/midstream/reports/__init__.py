@@ -56,14 +56,18 @@ class Unfinished:
         # What UTF-8 cannot hold (half of a pair, off the wire or out of a file name) is written as an escape.
         self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")
         self.write = self._file.write
+        self._finished = False
 
     def finish(self) -> None:
         """Make it whole. Raises OSError."""
         self._file.close()
         self._part.replace(self._path)
+        self._finished = True
 
     def discard(self) -> None:
         """Remove it; nothing happens when it is finished."""
+        if self._finished:
+            return
         try:
             self._file.close()
         except OSError:

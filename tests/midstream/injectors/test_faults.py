@@ -9,15 +9,15 @@ import time
 import pytest
 
 from midstream._evidence import fold
-from midstream.injectors import RunningInjector
-from midstream.testing.injectors import layout, request, stage
+from midstream.injectors import RunningInjector, _relay
+from midstream.testing.injectors import Stage, layout, request, stage
 from midstream.testing.wire import Peer, Received, ScriptedOrigin, origin
 
 TARGET = "/length?size=1000"
 WHOLE = layout(TARGET)
 
 
-def outcomes(on, count: int) -> list[str]:  # type: ignore[no-untyped-def]
+def outcomes(on: Stage, count: int) -> list[str]:
     """Ask so often, each time on a new connection: how each response ends."""
     seen = []
     for _ in range(count):
@@ -291,6 +291,57 @@ def test_a_cut_while_the_client_uploads(running: RunningInjector, ending: str, t
             other = on.ask("/k")
             assert other.take(len(WHOLE.wire)) == WHOLE.wire
             other.close()
+
+
+@pytest.mark.parametrize("ending", ["fin", "half"])
+def test_a_cut_while_the_upload_pauses(running: RunningInjector, ending: str) -> None:
+    """After the cut only the ending waits for the client: its end is seen, and descriptors are reused."""
+
+    def script(peer: Peer) -> None:
+        head = peer.head()
+        assert head
+        peer.send(WHOLE.wire)
+        peer.more()
+
+    with origin(script) as store, stage(running, store, f"PUT#* cut@body+500:{ending}") as on:
+        for turn in range(3):
+            client = on.connect()
+            client.send(request("/k", "PUT", "Content-Length: 1000\r\n"))
+            assert client.rest() == Received(WHOLE.wire[: WHOLE.byte(500)], "eof")
+            client.sock.shutdown(socket.SHUT_WR)
+            assert on.until("sent", turn * 3 + 1).data["end"] == "cut"
+            assert outcomes(on, 2) == ["whole", "whole"]
+
+
+def test_waiting_costs_nothing(
+    running: RunningInjector, store: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipelined request, or the end of a client that reads on, is looked at once, not over and over."""
+    looks = 0
+    real = _relay.silent
+
+    def counting(sock: socket.socket) -> bool:
+        nonlocal looks
+        looks += 1
+        return real(sock)
+
+    monkeypatch.setattr(_relay, "silent", counting)
+    answer = threading.Event()
+
+    def slow(peer: Peer) -> None:
+        while peer.head():
+            assert answer.wait(30)
+            peer.send(WHOLE.wire)
+
+    with origin(slow) as late, stage(running, late) as on, stage(running, store) as other:
+        client = on.connect()
+        client.send(request("/a") + request("/b"))
+        client.sock.shutdown(socket.SHUT_WR)
+        on.until("request")
+        assert outcomes(other, 20) == ["whole"] * 20
+        answer.set()
+        assert client.rest() == Received(WHOLE.wire * 2, "eof")
+    assert looks < 100
 
 
 @pytest.mark.parametrize("ending", ["fin", "rst", "half"])

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from midstream._campaign import Campaign, Matrix
+from midstream._content import Content
 from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
-from midstream._runner import Result, Runner, inspect, presentable, slug
-from midstream._scenario import Loaded, load_text
+from midstream._runner import Result, Runner, presentable, slug
+from midstream._scenario import Loaded, ProcessModel, load_text
 from midstream._session import one_case
-from midstream._verdict import Verdict
+from midstream._stage import Stage
+from midstream._verdict import Outcome, Verdict
 from midstream._xfail import Known, KnownFailures
 from midstream.drivers._spec import resolve
 from midstream.injectors.embedded import MEMBER as EMBEDDED
-from midstream.stores import RunningStore
+from midstream.stores import RunningStore, Traits
 from midstream.stores.origin import MEMBER as ORIGIN
 
 CULPRITS = Path(__file__).with_name("culprits.py")
@@ -512,15 +514,13 @@ def test_presentable() -> None:
     assert text == "key [redacted] at /b/k?X-Amz-Signature=[redacted]&a=1 \\udcff /bin pa"
 
 
-def test_inspect(tmp_path: Path) -> None:
+def test_odd_names(tmp_path: Path) -> None:
     """Names of any bytes are told in a form that every report can hold."""
-    from midstream._content import Content
-
     (tmp_path / os.fsdecode(b"odd-\xff")).touch()
-    sink = inspect(tmp_path, tmp_path / "object", Content(9), 9)
+    store: Any = None
+    sink = Stage(store, "k", Traits(), Content(9), ProcessModel(), tmp_path).sink(Outcome("ok"))
     assert not sink.exists
-    (name,) = sink.leftovers
-    name.encode("utf-8")
+    assert sink.leftovers == ("odd-\\xff",)
 
 
 def test_replay_line_names_its_folder() -> None:

@@ -28,7 +28,7 @@ def lines(scenario: Loaded) -> set[str]:
 
 
 def on_the_wire(fault: str) -> bool:
-    """Whether a fault is of the wire alone: it changes no store, asks no second one and signals no process."""
+    """Whether a fault changes no store, asks no second one and signals no process."""
     verbs = Rule.parse(_registry.load("faults", fault).example).fault.verbs()
     return not any(isinstance(verb, Kill | Mutate) or getattr(verb, "twin", False) for verb in verbs)
 
@@ -132,7 +132,7 @@ def test_property_texts_are_unique():
     assert len({p.text for p in _catalog.properties()}) == 48
 
 
-@pytest.mark.parametrize("fault", filter(on_the_wire, _registry.names("faults")))
+@pytest.mark.parametrize("fault", [f for f in _registry.names("faults") if on_the_wire(f)])
 def test_each_fault_of_the_wire_occurs_in_two_scenarios(fault):
     """Each fault that is of the wire alone is used by at least two scenarios."""
     users = {s.id for s in scenarios() if any(Rule.parse(line).fault.id == fault for line in lines(s))}

@@ -63,7 +63,7 @@ def test_defaults() -> None:
     [
         ("nope = 1", "nope: unknown key; allowed: requirement, kind, properties, clauses,"),
         ("object.nope = 1", "object.nope: unknown key; allowed: size, validator, framing, ranges, digest,"),
-        ("expect.nope = 1", "expect.nope: unknown key; allowed: outcome, restart, refetch, requests"),
+        ("expect.nope = 1", "expect.nope: unknown key; allowed: outcome, restart, refetch, "),
         ("object = 3", "object: Input should be a valid dictionary"),
         ('kind = "may"', "kind: Input should be 'must', 'should' or 'observe'"),
         ('expect.outcome = "x"', "expect.outcome: Input should be 'complete', 'failure', 'either' or"),

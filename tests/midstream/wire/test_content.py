@@ -220,7 +220,7 @@ def test_another_seed_is_foreign() -> None:
     runs = runs_of(sink)
     check(sink, runs)
     assert runs[-1].end == 9000
-    assert 0 <= runs[-1].start - 1440 <= 16
+    assert abs(runs[-1].start - 1440) <= 3  # a byte beside the seam may be equal by chance
     assert sum(r.length for r in runs if r.source == FOREIGN) > 500
 
 

@@ -81,7 +81,7 @@ def test_fold() -> None:
     evidence = Evidence()
     evidence.add("connection", 0.0, 1)
     request(evidence, 1)
-    evidence.add("response", 0.1, 1, 1, status=206, base=5, length=9, by="store")
+    evidence.add("response", 0.1, 1, 1, status=206, base=5, length=9, by="store", fields=[("ETag", "x")])
     evidence.add("fault", 0.2, 1, 1, rule=0, spec="GET cut@7", wire=102, body=2, offset=7)
     evidence.add("sent", 0.3, 1, 1, wire=102, body=2, end="cut")
     request(evidence, 2, "head_object")
