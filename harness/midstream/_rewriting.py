@@ -18,11 +18,14 @@ from midstream._wire import Framing, Head, Place, Span, Tracker, content_range, 
 
 @dataclass
 class Wanted:
-    """A rewrite in force for this response. `claim` is asked once it would apply; False means healed."""
+    """A rewrite in force for this response.
+
+    `claim` is asked once it would apply, and told whether the head changes; False means healed.
+    """
 
     rewrite: Rewrite
     position: Position
-    claim: Callable[[], bool]
+    claim: Callable[[bool], bool]
     applied: bool = False
     payload: Payload | None = None
 
@@ -98,7 +101,8 @@ class Rewriter:
         for one in self._wanted:
             at = self._payload_offset(one.position, head, total, size)
             new = one.rewrite.head(Context(replace_raw(changed), self.base, size, total, at))
-            if new is None or not one.claim():
+            same = new is not None and (new.line, new.fields) == (changed.line, changed.fields)
+            if new is None or (same and not one.rewrite.payload) or not one.claim(not same):
                 continue
             one.applied = self.applied = True
             changed = new

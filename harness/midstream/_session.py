@@ -175,7 +175,9 @@ def execute(
         raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
     _prepare(out)
     with interruptible():
-        return _execute(matrix, out, total, min(jobs, total), known, version, _screen(plain, total, quiet), wire)
+        return _execute(
+            matrix, out, total, min(jobs, total), known, version, _screen(plain, total, quiet), wire
+        )
 
 
 def _execute(

@@ -139,4 +139,11 @@ class Kill:
     signal: str
 
 
-Verb = Close | Hold | Pace | Respond | Refuse | Send | EditRequest | Rewrite | Mutate | Kill
+@dataclass(frozen=True)
+class ResetStream:
+    """Reset the HTTP/2 stream of the response with this error code (RFC 9113 section 6.4)."""
+
+    code: int
+
+
+Verb = Close | Hold | Pace | Respond | Refuse | Send | EditRequest | Rewrite | Mutate | Kill | ResetStream

@@ -348,6 +348,8 @@ def _of_driver(seen: Seen) -> Judgement:
         return Judgement(Verdict.HANG, "must", f"{outcome.error or 'no end'}{had}")
     if outcome.said == "ok":
         return _of_success(seen)
+    if complete(sink, expect, seen.object_size) and expect.outcome == "either":
+        return _worst(seen, _fine(Verdict.CLEAN_FAILURE, f"the file is complete; {tidy(outcome.error)}"))
     if complete(sink, expect, seen.object_size) and expect.outcome != "failure":
         return Judgement(
             Verdict.NEEDLESS_FAILURE, expect.kind, f"the file is complete, yet: {tidy(outcome.error)}"

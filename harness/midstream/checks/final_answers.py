@@ -29,10 +29,11 @@ class FinalAnswers(Check):
             if exchange.status in FINAL:
                 key = (*_same_question(exchange), str(exchange.status))
                 asked[key] = asked.get(key, 0) + 1
-                if asked[key] > ALLOWED:
-                    text = f"asked {asked[key]} times for what was answered by {exchange.status}"
-                    return Finding(Verdict.RETRY_STORM, "must", text)
-        return None
+        most = max(asked, key=lambda key: asked[key], default=None)
+        if most is None or asked[most] <= ALLOWED:
+            return None
+        text = f"asked {asked[most]} times for what was answered by {most[-1]}"
+        return Finding(Verdict.RETRY_STORM, "must", text)
 
 
 MEMBER = FinalAnswers()

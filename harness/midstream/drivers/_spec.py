@@ -15,7 +15,7 @@ from midstream._errors import SetupError, UsageError
 from midstream._registry import Availability, load, names
 from midstream.drivers import CommandDriver, Driver, Job, PythonDriver
 
-PLACEHOLDERS = ("url", "dest", "native", "kind")
+PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout")
 
 
 class Command(CommandDriver):
@@ -47,7 +47,9 @@ class Command(CommandDriver):
         return Availability(version=self.version(), how=found)
 
     def command(self, job: Job) -> list[str]:
-        values = {"url": job.url, "dest": str(job.dest), "native": job.native, "kind": job.kind}
+        idle = f"{job.idle_timeout:g}"
+        given = (job.url, str(job.dest), job.native, job.kind, idle)
+        values = dict(zip(PLACEHOLDERS, given, strict=True))
         words = []
         for word in self._words:
             for name, value in values.items():

@@ -507,12 +507,14 @@ class Response:
         carries = self.operation == "get_object" and self.method == "GET"
         return Rewriter(self.method, wanted, carries_object=carries, total=self.relay_.case.object_size)
 
-    def _claim(self, one: Armed) -> bool:
-        """A rewrite applies: its rule has fired, and is noted once its byte has been sent."""
+    def _claim(self, one: Armed, head_changes: bool) -> bool:
+        """A rewrite applies: its rule has fired, and is noted once its first byte has been sent."""
         if one not in self.rewriting and not self.relay_.case.schedule.fire(one):
             return False
         if one not in self.rewriting:
             self.rewriting.append(one)
+        if head_changes:
+            one.wire = 0
         return True
 
     async def _end_rewriting(self, tracker: Tracker) -> bool:

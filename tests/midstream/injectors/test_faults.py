@@ -311,6 +311,7 @@ def test_a_cut_while_the_upload_pauses(running: RunningInjector, ending: str) ->
             client.sock.shutdown(socket.SHUT_WR)
             assert on.until("sent", turn * 3 + 1).data["end"] == "cut"
             assert outcomes(on, 2) == ["whole", "whole"]
+        assert not on.facts().trouble
 
 
 def test_waiting_costs_nothing(
