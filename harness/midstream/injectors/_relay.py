@@ -173,16 +173,23 @@ class Relay:
         )
         armed = self.case.schedule.request(method, target, operation)
         before = [a for a in armed if a.rule.at_request]
-        request = await self._before_forwarding(before, number, tracker.head, request)
         armed = [a for a in armed if not a.rule.at_request]
-        answer = next((a for a in armed if a.rule.answers and self.case.schedule.fire(a)), None)
         response = Response(self, number, method, operation, [a for a in armed if not a.rule.answers])
+        try:
+            request = await self._before_forwarding(before, response, tracker.head, request)
+        except (Ended, asyncio.CancelledError) as error:
+            response.ended_at_request(str(error.args[0]) if isinstance(error, Ended) else response.end)
+            raise
+        answer = next((a for a in armed if a.rule.answers and self.case.schedule.fire(a)), None)
         if answer and answer.rule.answers:
             return await self._answer(response, answer, answer.rule.answers, tracker)
         return await self._forward(response, tracker, request)
 
-    async def _before_forwarding(self, armed: list[Armed], number: int, head: Head, request: bytes) -> bytes:
+    async def _before_forwarding(
+        self, armed: list[Armed], response: Response, head: Head, request: bytes
+    ) -> bytes:
         """Fire what fires at the request; the request as the store is to see it."""
+        number = response.number
         body = request[len(head.raw) :]
         for one in armed:
             edits = [v.edit for v in one.rule.fault.verbs() if isinstance(v, EditRequest)]
@@ -198,9 +205,12 @@ class Relay:
             for verb in one.rule.fault.verbs():
                 match verb:
                     case Close(ending):
+                        response.end = "cut"
                         await self.close(ending)
                     case Hold(seconds):
+                        response.end = "held"
                         await self.hold(seconds)
+                        response.end = "open"
                     case Mutate() | Kill():
                         await self.act(verb)
         return request
@@ -226,13 +236,12 @@ class Relay:
             if tracker.head:
                 # A pipelined request may come after the store has ended: nobody is left to answer it.
                 return None if self.upstream and self._upstream_gone() else bytes(seen)
-            idle = (self.client, self.upstream) if self.upstream else (self.client,)
-            await wait(read=idle)
             if self.upstream and self._upstream_gone():
                 return None
             try:
-                more = self.client.recv(RECV)
+                more = self.client.recv(RECV)  # before waiting: TLS may hold what the kernel no longer has
             except BlockingIOError:
+                await wait(read=(self.client, self.upstream) if self.upstream else (self.client,))
                 data = b""
                 continue
             if not more:
@@ -269,7 +278,7 @@ class Relay:
             try:
                 await self._swallow_body(tracker)
             except ConnectionError:
-                response.client_left()
+                response.ended_at_request("client-left")
                 raise
         close = not tracker.complete or wants_close(tracker.head)
         port = self.client.getsockname()[1]
@@ -282,9 +291,17 @@ class Relay:
         return None if alive and not close else Ending.FIN
 
     async def _swallow_body(self, tracker: Tracker) -> None:
-        while not tracker.complete and (data := await recv(self.client, RECV)):
+        while not tracker.complete and (data := await self._more_body()):
             _, taken = tracker.feed(data)
             self.from_client += data[taken:]
+
+    async def _more_body(self) -> bytes:
+        """More of a request body: first what came in while the request was held."""
+        if self.from_client:
+            data = bytes(self.from_client)
+            self.from_client.clear()
+            return data
+        return await recv(self.client, RECV)
 
     async def _forward(self, response: Response, tracker: Tracker, request: bytes) -> Ending | None:
         if not await self._connect(response.number):
@@ -318,7 +335,7 @@ class Relay:
         """Client to store, until the request is complete or one of them has gone."""
         while not tracker.complete:
             try:
-                data = await recv(self.client, RECV)
+                data = await self._more_body()
             except OSError:
                 self.client_lost = True
                 with contextlib.suppress(OSError):
@@ -343,8 +360,8 @@ class Relay:
         The store's end is passed on at once. What the client goes on to send still goes to the store, which
         may read it to the end (a lingering close) or refuse it.
         """
-        assert self.upstream
         while not upload.done() and not self.store_reset:
+            assert self.upstream
             if not alive or self._upstream_gone():
                 alive = False
                 if not self.store_reset:
@@ -538,6 +555,8 @@ class Response:
             surplus += rewriter.feed(data)[0]
         if surplus and tracker.framing is not Framing.NONE:
             await send_all(relay.client, surplus)
+        if rewriter.over and relay.upload and not relay.upload.done():
+            return False  # the upload still writes to that connection, and both end with it
         if rewriter.over and relay.upstream:
             # The rest of what the store says is for nobody: the next request gets a new connection.
             relay.upstream.close()
@@ -551,9 +570,9 @@ class Response:
             self.rewriting.remove(one)
             self._note_fault(one)
 
-    def client_left(self) -> None:
-        """The client went before there was anything to relay."""
-        self.end = "client-left"
+    def ended_at_request(self, end: str) -> None:
+        """The exchange was over before there was anything to relay."""
+        self.end = end
         self._note_end()
 
     def _note_end(self) -> None:

@@ -23,8 +23,8 @@ _PAGE = """<!doctype html>
  th { position: sticky; top: 0; background: Canvas; }
  .v { display: inline-block; border-radius: .3rem; padding: 0 .45rem; margin: 0 .2rem .1rem 0;
       font-size: .85em; white-space: nowrap; }
- .ok { background: #2a7d3c2e; } .should { background: #c9a2003d; } .must { background: #c62b2b3d; }
- .harness { background: #7a3fc43d; } .open { background: #8883; }
+ .v.ok { background: #2a7d3c2e; } .v.should { background: #c9a2003d; } .v.must { background: #c62b2b3d; }
+ .v.harness { background: #7a3fc43d; } .v.open { background: #8883; }
  code, pre { font: .85em/1.45 ui-monospace, monospace; } pre { white-space: pre-wrap; margin: .2rem 0; }
  .card { border-left: .3rem solid #c62b2b; padding: .2rem .9rem; margin: 1rem 0; }
  .card.harness { border-color: #7a3fc4; background: none; }
@@ -34,6 +34,10 @@ _PAGE = """<!doctype html>
 <h1>midstream</h1>
 <p class="sub">version {{ info.version }} · seed {{ info.seed }} · {{ count }} cases</p>
 <p>{% for v, n in summary %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</p>
+<table><thead><tr><th>driver</th><th>store</th><th>injector</th><th>verdicts</th></tr></thead><tbody>
+{% for c, verdicts in totals %}<tr><td>{{ c[0] }}</td><td>{{ c[1] }}</td><td>{{ c[2] }}</td><td>
+{% for v, n in verdicts %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</td></tr>{% endfor %}
+</tbody></table>
 {% if failures %}<h2>What is wrong</h2>{% endif %}
 {% for f in failures %}
 <div class="card {{ f.level }}"><b>{{ f.verdict }}</b> · {{ f.scenario }}
@@ -105,12 +109,15 @@ class Html(Report):
         kinds[Verdict.HARNESS_ERROR.value] = "harness"
         for open_ended in (Verdict.OBSERVED, Verdict.NOT_APPLICABLE, Verdict.NOT_REACHED):
             kinds[open_ended.value] = "open"
-        kinds[Verdict.UNSAFE.value] = kinds[Verdict.NEEDLESS_FAILURE.value] = kinds[
-            Verdict.RETRY_STORM.value
-        ] = "must"
+        for broken in (Verdict.UNSAFE, Verdict.NEEDLESS_FAILURE, Verdict.RETRY_STORM):
+            kinds[broken.value] = "must"
         rows = [
             {**row, "cells": [sorted(self._cells[name].get(c, Counter()).items()) for c in self._columns]}
             for name, row in sorted(self._rows.items())
+        ]
+        none: Counter[str] = Counter()
+        totals = [
+            (c, sum((cells.get(c, none) for cells in self._cells.values()), none)) for c in self._columns
         ]
         order = {"harness": 0, "must": 1, "should": 2, "observe": 3, "": 4}
         page = Environment(autoescape=True).from_string(_PAGE)
@@ -122,6 +129,7 @@ class Html(Report):
             failures=sorted(self._failures, key=lambda f: order[f["level"]]),
             hidden=self._hidden,
             columns=list(self._columns),
+            totals=[(column, sorted(counts.items())) for column, counts in totals],
             rows=rows,
             meanings=[(v.value, t) for v, t in MEANING.items()],
         )

@@ -453,3 +453,60 @@ def test_a_hangup_of_a_later_connection(running: RunningInjector, store: Scripte
         assert client.rest() == Received(b"", "reset")
         assert outcomes(on, 1) == ["whole"]
         assert len(on.facts().exchanges) == 2
+
+
+# --- at the request, before the store sees it
+
+
+@pytest.mark.parametrize("ending", ["fin", "rst"])
+def test_a_cut_at_the_request(running: RunningInjector, store: ScriptedOrigin, ending: str) -> None:
+    """The connection ends with the request unanswered, the store has not seen it, the exchange says cut."""
+    before = store.accepted
+    with stage(running, store, f"GET#1 cut@request:{ending}") as on:
+        assert on.ask(TARGET).rest() == Received(b"", "reset" if ending == "rst" else "eof")
+        assert store.accepted == before
+        assert outcomes(on, 1) == ["whole"]
+        facts = on.facts()
+    assert [(e.end, e.wire) for e in facts.exchanges] == [("cut", 0), ("complete", len(WHOLE.wire))]
+
+
+def test_a_stall_at_the_request(running: RunningInjector, store: ScriptedOrigin) -> None:
+    """Held at the request: the client hears nothing, and leaving or the end of the case is recorded."""
+    with stage(running, store, "GET#1-2 stall@request:forever") as on:
+        client = on.ask(TARGET)
+        on.until("fault")
+        assert client.quiet()
+        client.close()
+        assert on.until("sent").data["end"] == "client-left"
+        client = on.ask(TARGET)
+        on.until("fault", 2)
+        facts = fold(on.session.close())
+    assert [e.end for e in facts.exchanges] == ["client-left", "held"]
+
+
+@pytest.mark.parametrize(
+    "rules", [("PUT delay@request:30ms",), ("PUT delay@request:30ms", "PUT status@head:500")]
+)
+def test_an_upload_that_is_held_at_the_request(running: RunningInjector, rules: tuple[str, ...]) -> None:
+    """What the client sends of its body meanwhile is not lost."""
+    body = bytes(range(256)) * 300
+    got: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            got.append(peer.body(head))
+            peer.send(WHOLE.wire)
+
+    with origin(script) as store, stage(running, store, *rules) as on:
+        client = on.connect()
+        client.send(request("/k", "PUT", f"Content-Length: {len(body)}\r\n"))
+        on.until("fault")
+        client.send(body)
+        head = client.head()
+        assert head
+        client.body(head, "PUT")
+        client.send(request("/next"))
+        assert client.take(len(WHOLE.wire)) == WHOLE.wire
+        facts = on.facts()
+    assert got == ([body, b""] if len(rules) == 1 else [b""])
+    assert [e.end for e in facts.exchanges] == ["complete", "complete"]
