@@ -27,7 +27,7 @@ class Authority:
         bundle = folder / "ca.pem"
         authority.cert_pem.write_to_path(str(bundle))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # One protocol version for every driver; TLS 1.3 tickets after the handshake are bytes nobody named.
+        # TLS 1.3 sends session tickets after the handshake: bytes that nobody named.
         context.num_tickets = 0
         authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
         return cls(context, bundle)

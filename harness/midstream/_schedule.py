@@ -230,3 +230,8 @@ class Schedule:
         armed.fired = True
         counter.fired += 1
         return True
+
+    def release(self, armed: Armed) -> None:
+        """Take a claim back: the response ended before the byte, so the rule waits for another one."""
+        armed.fired = False
+        self.counters[armed.index].fired -= 1

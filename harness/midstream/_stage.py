@@ -98,7 +98,7 @@ class Stage:
                 if number > 1:
                     note(f"run {number}")
                 outcome = self._once(process, job, deadline, second)
-                if outcome.said in ("ok", "hang") or number == model.runs:
+                if outcome.said != "failed" or number == model.runs:
                     break
                 if model.tamper != "none":
                     note(f"partial: {self._tamper()}")
@@ -110,16 +110,20 @@ class Stage:
     ) -> Outcome:
         self._process, self._killed = process, ""
         if self._model.together:
-            outcome = self._pair(process, second(), job, deadline)
-        else:
+            return self._pair(process, second(), job, deadline)
+        return self._alone(process, job, deadline)
+
+    def _alone(self, process: DriverProcess, job: Job, deadline: float) -> Outcome:
+        """The process that a fault may kill."""
+        try:
             outcome = process.run(job, deadline)
-        self._process = None
+        finally:
+            self._process = None
         if self._killed and outcome.said in ("crash", "failed"):
             return Outcome("failed", f"stopped by SIG{self._killed}, as the scenario wants", outcome.seconds)
         return outcome
 
-    @staticmethod
-    def _pair(one: DriverProcess, other: DriverProcess, job: Job, deadline: float) -> Outcome:
+    def _pair(self, one: DriverProcess, other: DriverProcess, job: Job, deadline: float) -> Outcome:
         """Both at once; one that succeeds is enough, one that hangs or crashes is the outcome."""
         outcomes: list[Outcome] = []
         failures: list[BaseException] = []
@@ -133,7 +137,7 @@ class Stage:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            outcomes.append(one.run(job, deadline))
+            outcomes.append(self._alone(one, job, deadline))
         finally:
             thread.join()
             other.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
 
-from _correct import BUSY, Broken, Client, Pin, Refused, Reply
+from _correct import BUSY, Broken, Client, Pin, Refused, Reply, Wire
 
 Sin = TypeVar("Sin", bound="Saboteur")
 
@@ -43,6 +43,29 @@ class Trusting(Saboteur):
     def proved(self) -> bool:
         self.pin.digests = {}
         return super().proved()
+
+
+class ReadsOn(Saboteur):
+    """Asks the server to close, and looks how it does that behind the last byte."""
+
+    def behind(self, wire: Wire) -> None:
+        """The last byte of a body with a length has come."""
+
+    def enough(self, end: int | None) -> bool:
+        return False
+
+    def acceptable(self) -> dict[str, str]:
+        return {**super().acceptable(), "Connection": "close"}
+
+    def body(self, reply: Reply) -> Iterator[bytes]:
+        if reply.length is None:
+            yield from super().body(reply)
+            return
+        assert self.wire
+        yield from self.exactly(self.wire, reply.length)
+        self.behind(self.wire)
+        self.close()
+        reply.framed = True
 
 
 class NoParts(Exception):
@@ -134,3 +157,13 @@ class Split(Saboteur):
             self.hash(data)
         if self.right() is False:
             raise NoParts
+
+
+class TrustingSplit(Split):
+    """Fetches in parts and proves nothing."""
+
+    def prove(self) -> None:
+        self.held = self.file.seek(0, 2)
+
+    def verify(self) -> bool:
+        return True

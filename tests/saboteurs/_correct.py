@@ -8,6 +8,7 @@ beside the destination as `.NAME.part-PID`, its journal (what it is of, and how 
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from urllib.parse import urljoin, urlsplit
 
 BUSY = frozenset({408, 425, 429, 498, 500, 502, 503, 504})
 MOVED = frozenset({301, 302, 303, 307, 308})
+DISK = frozenset({errno.EFBIG, errno.ENOSPC, errno.EDQUOT})
 READ = 1 << 16
 
 
@@ -47,7 +49,11 @@ class Wire:
 
     def __init__(self, url: str, timeout: float | None) -> None:
         parts = urlsplit(url)
-        self.origin = (parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        self.origin = (
+            parts.scheme,
+            parts.hostname or "",
+            parts.port or (443 if parts.scheme == "https" else 80),
+        )
         self.fresh = True
         self.buffer = b""
         self.socket = socket.create_connection(self.origin[1:], timeout)
@@ -116,6 +122,7 @@ class Client:
     longest_wait = 5.0
     silence = 0.6  # never more than the job allows
     redirects = 10
+    fresh_starts = 1  # after a digest that does not agree
 
     def __init__(self, job: Any) -> None:
         self.dest, self.url = Path(job.dest), job.url
@@ -128,7 +135,7 @@ class Client:
         self.earlier: Pin | None = None  # the last version seen, even if nothing of it is held
         self.held = self.best = self.crc = 0
         self.failures = self.odd = 0
-        self.ranged, self.restarted, self.changes = True, False, 0
+        self.ranged, self.changes = True, 0
         self.hashes = self.new_hashes()
 
     # -- the loop
@@ -149,24 +156,21 @@ class Client:
     def fetch(self) -> None:
         """Until the object is whole and proved."""
         while True:
-            self.best = max(self.best, self.held)
-            before = self.best
             try:
                 whole = self.is_whole() or self.attempt()
             except (Broken, OSError) as error:
-                if isinstance(error, OSError) and error.errno in (27, 28, 122):  # the disk, not the wire
+                if isinstance(error, OSError) and error.errno in DISK:
                     raise
                 self.close()
-                self.failed(error, before)
+                self.failed(error)
                 continue
             if whole and self.verify():
                 return
-            if self.held > before:
-                self.failures = self.odd = 0
+            self.progress()
 
-    def failed(self, error: Exception, before: int) -> None:
+    def failed(self, error: Exception) -> None:
         """Count and wait; what cannot be continued is dropped."""
-        self.progress(before)
+        self.progress()
         self.failures += 1
         if self.failures >= self.attempts:
             raise Refused(f"gave up at byte {self.held}: {error}")
@@ -174,8 +178,10 @@ class Client:
             self.restart()
         self.pause(getattr(error, "after", 0.0))
 
-    def progress(self, before: int) -> None:
-        if self.held > before:
+    def progress(self) -> None:
+        """More is held than ever before: the attempts start anew."""
+        if self.held > self.best:
+            self.best = self.held
             self.failures = self.odd = 0
 
     def pause(self, after: float) -> None:
@@ -243,7 +249,12 @@ class Client:
     def exchange(self, method: str, url: str, fields: dict[str, str]) -> Reply:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        all_fields = {"Host": parts.netloc.rpartition("@")[2], **self.acceptable(), **fields, **self.credentials(url)}
+        all_fields = {
+            "Host": parts.netloc.rpartition("@")[2],
+            **self.acceptable(),
+            **fields,
+            **self.credentials(url),
+        }
         head = [f"{method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in all_fields.items())]
         wire = self.connect(url)
         wire.socket.sendall(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
@@ -389,8 +400,10 @@ class Client:
         return self.fresh(reply)
 
     def same(self, reply: Reply) -> bool:
-        return self.strong(reply) is not None and self.strong(reply) == self.pin.etag and (
-            reply.length in (None, self.pin.total)
+        return (
+            self.strong(reply) is not None
+            and self.strong(reply) == self.pin.etag
+            and (reply.length in (None, self.pin.total))
         )
 
     def is_page(self, reply: Reply) -> bool:
@@ -552,9 +565,9 @@ class Client:
             right = size in (None, self.held)
         if right:
             return True
-        if self.restarted:
+        self.fresh_starts -= 1
+        if self.fresh_starts < 0:
             raise Refused("the digest or size of the object is another one")
-        self.restarted = True
         self.close()
         self.restart()
         self.best = 0

@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from _bases import caught_by, Saboteur, Trusting
+from _bases import ReadsOn, Saboteur, Trusting, caught_by
 from _correct import READ, Broken, Refused, Reply, Wire
 
 
@@ -23,7 +23,7 @@ class TakesAShortBodyForWhole(Trusting):
         return True
 
 
-@caught_by({"cut-mid-body": "truncated", "close-delimited-reset": "truncated"})
+@caught_by({"cut-mid-body[at=50%;end=rst]": "truncated", "close-delimited-reset": "truncated"})
 class TakesAResetForTheEnd(Trusting):
     """Treats a reset connection like one that was closed, and that like a body's end (wkentaro/gdown#477)."""
 
@@ -85,42 +85,26 @@ class TakesACutHeadForAWholeOne(Trusting):
 
 
 @caught_by({"stall-after-the-last-byte": "hang"})
-class WaitsForTheConnectionToClose(Saboteur):
+class WaitsForTheConnectionToClose(ReadsOn):
     """Does not believe that a body is over before its connection is (P8)."""
+
     slow = ("stall-after-the-last-byte",)
     deadline = 2.0
 
-    def publish(self) -> None:
-        if self.wire:
-            self.wire.socket.settimeout(None)
-            while self.wire.read(READ):
-                pass
-        super().publish()
-
-    def acceptable(self) -> dict[str, str]:
-        return {**super().acceptable(), "Connection": "close"}
-
-    def close(self) -> None:
-        if getattr(self, "failures", 0) or not self.held:
-            super().close()
+    def behind(self, wire: Wire) -> None:
+        wire.socket.settimeout(None)
+        wire.read(1)
 
 
-@caught_by({"end-after-the-last-byte": "needless_failure"})
-class FailsOverAResetBehindTheBody(Trusting):
-    """Has every byte and fails, since the connection was reset behind the last one (aio-libs/aiohttp#13348)."""
+@caught_by({"end-after-the-last-byte[end=rst]": "needless_failure"})
+class FailsOverAResetBehindTheBody(ReadsOn):
+    """Has it all and fails, for the connection was reset behind the last one (aio-libs/aiohttp#13348)."""
 
-    def enough(self, end: int | None) -> bool:
-        return False
-
-    def body(self, reply: Reply) -> Iterator[bytes]:
-        wire = self.wire
-        yield from super().body(reply)
+    def behind(self, wire: Wire) -> None:
         try:
             wire.read(1)
         except ConnectionError as error:
-            raise Refused("reset") from error
-        except OSError:
-            pass
+            raise Refused("the connection was reset") from error
 
 
 @caught_by({"interim-responses": "needless_failure"})
@@ -142,29 +126,34 @@ class ReadsFieldNamesCaseSensitively(Trusting):
 
 @caught_by({"busy-on-resume": "needless_failure"})
 class LeavesTheRestOnTheConnection(Saboteur):
-    """Keeps a connection alive with the unread rest of an error page on it, and reads that as the next head."""
+    """Reuses a connection with the unread rest of an error page on it, and reads that as the next head."""
+
+    kept: Wire | None = None
 
     def settle(self, reply: Reply) -> None:
         self.kept = self.wire
 
     def connect(self, url: str) -> Wire:
-        self.wire = self.wire or getattr(self, "kept", None)
+        self.wire = self.wire or self.kept
         return super().connect(url)
 
     def close(self) -> None:
-        if self.wire is not getattr(self, "kept", None):
+        if self.wire is not self.kept:
             super().close()
 
     def read_head(self, wire: Wire) -> Reply:
         try:
             return super().read_head(wire)
         except Broken as error:
-            raise Refused(str(error)) from error if wire is getattr(self, "kept", None) else error
+            if wire is self.kept:
+                raise Refused(str(error)) from error
+            raise
 
 
 @caught_by({"gzip-unasked": "foreign", "gzip-on-resume": "foreign", "cut-mid-body": "unsafe"})
 class StoresCodedBytes(Trusting):
     """Invites gzip on every request and stores what comes as it comes (huggingface_hub PR 3778)."""
+
     trips = ("codings",)
 
     def acceptable(self) -> dict[str, str]:
@@ -177,7 +166,7 @@ class StoresCodedBytes(Trusting):
         return True if reply.get("content-encoding") else super().ended(reply, end)
 
 
-@caught_by({"gzip-unasked": "truncated"})
+@caught_by({"gzip-ends-in-mid-stream": "truncated"})
 class AcceptsGzipWithoutItsTrailer(Trusting):
     """Decodes gzip and never looks whether the stream came to its end mark (pydantic-ai#7159)."""
 
@@ -215,6 +204,6 @@ class TakesNotModifiedForDone(Trusting):
 
     def judge(self, reply: Reply, asked: int | None) -> tuple[int | None, int | None]:
         if reply.status == 304:
-            self.pin = self.fresh(Reply(200, [("Content-Length", "0")])) and self.pin
+            self.fresh(Reply(200, [("Content-Length", "0")]))
             return None, None
         return super().judge(reply, asked)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from _bases import caught_by, Saboteur, Trusting
-from _correct import Broken, Reply
+from _bases import ReadsOn, Saboteur, Trusting, caught_by
+from _correct import Broken, Refused, Reply, Wire
 
 
 @caught_by({"range-ignored": "duplicated", "range-stripped-once": "duplicated"})
@@ -64,7 +64,7 @@ class IgnoresTheTotalOfAPart(Trusting):
 
 @caught_by({"part-shorter-than-its-range": "truncated"})
 class IgnoresTheLengthOfAPart(Trusting):
-    """Believes Content-Range where Content-Length says that the body is shorter (lancachenet/monolithic#163)."""
+    """Believes Content-Range where Content-Length tells of fewer bytes (lancachenet/monolithic#163)."""
 
     def check_span(self, reply: Reply, first: int, last: int, total: int | None) -> None:
         pass
@@ -78,7 +78,7 @@ class IgnoresTheLengthOfAPart(Trusting):
 
 @caught_by({"part-without-content-range": "foreign"})
 class AcceptsAPartWithoutContentRange(Trusting):
-    """Checks Content-Range when there is one, and joins the body when there is none (boto/s3transfer PR 358)."""
+    """Checks Content-Range if there is one, and joins the body if there is none (boto/s3transfer PR 358)."""
 
     def on_206(self, reply: Reply, asked: int | None) -> int | None:
         if reply.get("content-range") is None and reply.media != "multipart/byteranges":
@@ -113,9 +113,9 @@ class PlacesAPartWithAGap(Trusting):
         return reply.span[1] + 1
 
 
-@caught_by({"cut-mid-body": "shifted"})
+@caught_by({"cut-mid-body[at=75%+1;end=fin]": "shifted"})
 class TakesTheLengthOfAPartForTheTotal(Trusting):
-    """Takes the Content-Length of a 206 for the object's, and saves the rest as the whole (cyberdrop-dl PR 2139)."""
+    """Takes the Content-Length of a 206 for the total, and the rest for the whole (cyberdrop-dl PR 2139)."""
 
     def on_206(self, reply: Reply, asked: int | None) -> int | None:
         end = super().on_206(reply, asked)
@@ -136,27 +136,32 @@ class TakesASliceForTheWhole(Trusting):
 
 @caught_by({"cut-mid-body": "hole"})
 class AsksOneByteTooFar(Trusting):
-    """Counts one byte more than it wrote when it resumes, and leaves a zero there (lingochamp/FileDownloader#929)."""
+    """Counts a byte it did not write when a body breaks, and leaves a zero (FileDownloader#929)."""
 
-    def offset(self) -> int | None:
-        if super().offset() is not None:
+    def failed(self, error: Exception) -> None:
+        if self.held > self.best and self.held + 1 < (self.pin.total or 0):
             self.held += 1
-        return super().offset()
+        super().failed(error)
 
 
 @caught_by({"cut-mid-body": "shifted"})
 class AppendsOneByteTooFar(AsksOneByteTooFar):
-    """Asks from one byte behind the next and appends."""
+    """Counts one byte more than it wrote when a body breaks, and appends what comes."""
 
     def place(self, data: bytes) -> None:
-        held, self.held = self.held, self.file.seek(0, 2)
-        super().place(data)
-        self.held = held + len(data)
+        self.file.seek(0, 2)
+        self.file.write(data)
+        self.held += len(data)
+
+    def publish(self) -> None:
+        self.held = self.file.seek(0, 2)
+        super().publish()
 
 
 @caught_by({"cut-mid-body": "duplicated"})
 class AppendsTheLastByteAgain(Trusting):
     """Asks for the last byte it has once more, and appends what comes (an end taken for a length)."""
+
     shift = 1
 
     def offset(self) -> int | None:
@@ -177,7 +182,7 @@ class AppendsTheLastByteAgain(Trusting):
 
 @caught_by({"cut-three-times": "duplicated"})
 class AsksForTheWholeRequestAgain(AppendsTheLastByteAgain):
-    """Resumes where its last request began and not where the delivery ended, and appends (curl/curl#18035)."""
+    """Resumes where its last request began, not where delivery ended, and appends (curl/curl#18035)."""
 
     def offset(self) -> int | None:
         began, self.began = getattr(self, "began", 0), self.held
@@ -208,13 +213,13 @@ class AppendsTheRefusal(Trusting):
 @caught_by({"range-refused-for-ever": "retry_storm"})
 class LoopsOnARefusedRange(Saboteur):
     """Asks again for the range that was refused, without counting (lingochamp/FileDownloader#929)."""
+
     trips = ("requests", "final-answers")
     tries = 0
 
     def on_416(self, reply: Reply) -> tuple[int | None, int | None]:
-        self.failures, self.tries = 0, self.tries + 1
-        if self.tries > 50:
-            raise Broken("at last") from None
+        self.tries += 1
+        self.failures = 0 if self.tries < 50 else self.attempts
         raise Broken("416")
 
 
@@ -223,27 +228,34 @@ class GivesUpOnARefusedRange(Saboteur):
     """Fails for good on a 416 and never tries without Range (nextcloud/updater#671)."""
 
     def on_416(self, reply: Reply) -> Any:
-        return super().judge(Reply(400, []), None)
+        raise Refused("416")
 
 
-@caught_by({"end-after-the-last-byte": "needless_failure"})
-class AsksBehindTheEnd(Saboteur):
-    """Has every byte, asks for the ones behind the last, and fails over the 416 (git-lfs/git-lfs#3172)."""
+@caught_by({"end-after-the-last-byte[end=rst]": "unsafe"})
+class AsksBehindTheEnd(ReadsOn):
+    """Has every byte, and after a reset asks for those behind the last (git-lfs/git-lfs#3172)."""
+
     trips = ("ranges",)
+
+    def behind(self, wire: Wire) -> None:
+        wire.read(1)
 
     def is_whole(self) -> bool:
         return False
 
     def ended(self, reply: Reply, end: int | None) -> bool:
-        return super().ended(reply, end) or (reply.status == 206 and self.held > 0)
+        super().ended(reply, end)
+        return self.held == self.pin.total
 
     def on_416(self, reply: Reply) -> Any:
-        return super().judge(Reply(400, []), None)
+        self.pin.total = self.held
+        return None, None
 
 
 @caught_by({"cut-mid-body": "unsafe"})
 class AsksForAnInvertedRange(Saboteur):
     """Writes the last byte it has as the end of what it wants (git-lfs PR 3518)."""
+
     trips = ("ranges",)
 
     def conditions(self, asked: int | None) -> dict[str, str]:

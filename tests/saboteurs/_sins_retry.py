@@ -6,21 +6,23 @@ import os
 import time
 from typing import Any
 
-from _bases import caught_by, Saboteur, Trusting
+from _bases import Saboteur, Trusting, caught_by
 from _correct import BUSY, Broken, Refused, Reply
 
 
-@caught_by({"always-cut-at-the-same-byte": "hang", "busy-for-ever": "hang"})
+@caught_by({"always-cut-at-the-same-byte": "hang"})
 class RetriesForEver(Saboteur):
     """Tries again without any limit (novoda/download-manager#442)."""
+
     attempts = 1 << 30
     base = cap = 0.1
-    deadline = 3.0
+    deadline = 2.0
 
 
 @caught_by({"cut-mid-body": "needless_failure", "hangup-before-the-answer": "needless_failure"})
 class NeverRetries(Saboteur):
     """Fails at the first thing that goes wrong (boto/boto3#3781)."""
+
     attempts = 1
 
 
@@ -39,18 +41,20 @@ class RetriesOnlyBeforeTheBody(Saboteur):
 class RetriesResetsOnly(Saboteur):
     """Takes only a reset for something to retry, and an early end for final (NixOS/nix#8804)."""
 
-    def failed(self, error: Exception, before: int) -> None:
+    def failed(self, error: Exception) -> None:
         if not isinstance(error, ConnectionResetError):
             raise Refused(str(error)) from error
-        super().failed(error, before)
+        super().failed(error)
 
 
 @caught_by({"cut-eight-times": "needless_failure"})
 class NeverRefillsItsAttempts(Saboteur):
     """Counts the drops of the whole transfer against one budget (huggingface_hub PR 1784)."""
 
-    def progress(self, before: int) -> None:
-        pass
+    def progress(self) -> None:
+        failures = self.failures
+        super().progress()
+        self.failures = failures
 
 
 @caught_by({"busy-on-resume": "needless_failure", "busy-at-first": "needless_failure"})
@@ -64,6 +68,7 @@ class GivesUpOnABusyStore(Saboteur):
 @caught_by({"retry-after-a-second": "retry_storm"})
 class IgnoresRetryAfter(Saboteur):
     """Comes back at once when it was asked to wait (RFC 9110 section 10.2.3)."""
+
     trips = ("retry-after",)
 
     def retry_after(self, reply: Reply) -> float:
@@ -81,18 +86,20 @@ class FailsOverADateInRetryAfter(Saboteur):
 @caught_by({"always-cut-at-the-same-byte": "retry_storm", "busy-for-ever": "retry_storm"})
 class RetriesInEveryLayer(Saboteur):
     """Has a retry loop around a retry loop around a retry loop (boto/boto3#3876)."""
+
     trips = ("requests",)
     layers = 8
 
-    def failed(self, error: Exception, before: int) -> None:
+    def failed(self, error: Exception) -> None:
         if self.failures + 1 == self.attempts and self.layers:
             self.failures, self.layers = 0, self.layers - 1
-        super().failed(error, before)
+        super().failed(error)
 
 
 @caught_by({"final-at-first": "retry_storm"})
 class RetriesFinalAnswers(Saboteur):
     """Repeats a request that got 400, 403 or 404 as if it were busy (aws/aws-sdk-core-ruby#207)."""
+
     trips = ("final-answers",)
 
     def judge(self, reply: Reply, asked: int | None) -> Any:
@@ -104,6 +111,7 @@ class RetriesFinalAnswers(Saboteur):
 @caught_by({"changed-for-ever-on-resume": "retry_storm"})
 class RepeatsAFailedCondition(Saboteur):
     """Sends the condition that failed with 412 again and again (sapcc/maria-back-me-up PR 143)."""
+
     trips = ("final-answers",)
 
     def on_412(self, reply: Reply) -> Any:
@@ -113,12 +121,14 @@ class RepeatsAFailedCondition(Saboteur):
 @caught_by({"redirect-for-ever": "retry_storm"})
 class FollowsRedirectsForEver(Saboteur):
     """Does not count redirects."""
+
     redirects = 200
 
 
 @caught_by({"redirected-to-another-host": "unsafe"})
 class TakesCredentialsToAnotherHost(Saboteur):
     """Sends Authorization along to wherever it is redirected (CVE-2018-18074 of requests)."""
+
     trips = ("credentials",)
 
     def credentials(self, url: str) -> dict[str, str]:
@@ -128,6 +138,7 @@ class TakesCredentialsToAnotherHost(Saboteur):
 @caught_by({"cut-mid-body": "restarted", "cut-three-times": "restarted"})
 class RefetchesFromZero(Saboteur):
     """Begins anew at each drop (curl --retry, git-lfs)."""
+
     trips = ("refetch",)
 
     def continuable(self) -> bool:
@@ -143,7 +154,7 @@ class StoresTheErrorPage(Trusting):
 
 
 @caught_by({"page-with-200-on-resume": "foreign"})
-class StoresAPageWith200(Trusting):
+class StoresAPageThatSaysOk(Trusting):
     """Takes the login page that answers a continuation with 200 for the new object (captive portals)."""
 
     def is_page(self, reply: Reply) -> bool:
@@ -174,6 +185,7 @@ class ReportsSuccessWhateverHappens(Saboteur):
 @caught_by({"stall-mid-body": "hang", "stall-before-head": "hang"})
 class WaitsForEver(Saboteur):
     """Has no limit on silence (aws/aws-sdk-js-v3#8098, huggingface_hub#4520)."""
+
     slow = ("stall-mid-body", "stall-before-head", "stall-inside-head")
     deadline = 2.0
 
@@ -185,6 +197,7 @@ class WaitsForEver(Saboteur):
 @caught_by({"slow-but-steady": "needless_failure"})
 class LimitsTheWholeTransfer(Saboteur):
     """Ends a transfer that moves, because it takes long (apache/arrow-rs-object-store#15)."""
+
     slow = ("slow-but-steady", "slow-second-half")
 
     def fetch(self) -> None:
@@ -200,6 +213,7 @@ class LimitsTheWholeTransfer(Saboteur):
 @caught_by({"stall-mid-body": "truncated"})
 class TakesSilenceForTheEnd(Trusting):
     """Calls a transfer done when nothing more comes (boto/boto3#540)."""
+
     slow = ("stall-mid-body", "stall-before-last-chunk")
 
     def body(self, reply: Reply) -> Any:
@@ -215,9 +229,10 @@ class TakesSilenceForTheEnd(Trusting):
 @caught_by({"stall-mid-body": "needless_failure", "stall-before-head": "needless_failure"})
 class FailsOverSilence(Saboteur):
     """Gives up when a connection falls silent, though the store answers on another one (aws/aws-cli#1775)."""
+
     slow = ("stall-mid-body", "stall-before-head", "stall-inside-head")
 
-    def failed(self, error: Exception, before: int) -> None:
+    def failed(self, error: Exception) -> None:
         if isinstance(error, TimeoutError):
             raise Refused("timeout") from error
-        super().failed(error, before)
+        super().failed(error)

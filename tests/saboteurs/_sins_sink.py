@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 
-from _bases import caught_by, Saboteur, Trusting
+from _bases import Saboteur, Trusting, caught_by
 from _correct import Pin, Reply
 
 
 @caught_by({"cut-mid-body": "hole"})
 class CountsWhatItReceived(Trusting):
     """Resumes behind the bytes it received, not those it wrote: a buffer is lost with the connection (P9)."""
+
     buffer = b""
 
     def place(self, data: bytes) -> None:
@@ -21,20 +24,21 @@ class CountsWhatItReceived(Trusting):
             self.file.write(self.buffer)
             self.buffer = b""
 
-    def failed(self, error: Exception, before: int) -> None:
+    def failed(self, error: Exception) -> None:
         self.buffer = b""
-        super().failed(error, before)
+        super().failed(error)
 
 
-@caught_by({})
+@caught_by({"range-ignored": "needless_failure"})
 class HashesWhatItSkips(Saboteur):
     """Hashes the prefix of a whole body that it skips a second time, and fails over the sum (P34)."""
 
+    fresh_starts = 0
+
     def on_200(self, reply: Reply, asked: int | None) -> tuple[int | None, int | None]:
         skip, end = super().on_200(reply, asked)
-        if skip:
-            self.file.seek(0)
-            self.hash(self.file.read())
+        self.file.seek(0)
+        self.hash(self.file.read())
         return skip, end
 
 
@@ -42,8 +46,10 @@ class HashesWhatItSkips(Saboteur):
 class HashesOnlyTheRest(Saboteur):
     """Starts its digest anew when it resumes (khm39/qftp#116)."""
 
-    def failed(self, error: Exception, before: int) -> None:
-        super().failed(error, before)
+    fresh_starts = 0
+
+    def failed(self, error: Exception) -> None:
+        super().failed(error)
         self.hashes = self.new_hashes()
 
 
@@ -57,17 +63,17 @@ class KeepsTheHashOverARestart(Saboteur):
         self.hashes = kept
 
 
-@caught_by({"damaged-body": "corrupt", "wrong-byte-in-right-range": "corrupt"})
+@caught_by({"damaged-body": "corrupt", "damaged-continuation": "corrupt"})
 class SkipsTheDigest(Trusting):
     """Looks at no digest the store offers (canonical/snapd PR 3159)."""
 
 
-@caught_by({})
-class SkipsTheSizeCheck(Saboteur):
-    """Has no second opinion on the size where there is no digest (treeverse/dvc#10767)."""
+@caught_by({"continuation-truncated-behind-a-gateway": "truncated"})
+class SkipsTheSizeCheck(Trusting):
+    """Believes that a body which ended cleanly was the rest, and counts nothing (treeverse/dvc#10767)."""
 
-    def size(self) -> int | None:
-        return None
+    def ended(self, reply: Reply, end: int | None) -> bool:
+        return True if reply.framed else super().ended(reply, end)
 
 
 @caught_by({"always-cut-at-the-same-byte": "leak", "final-at-first": "leak"})
@@ -84,7 +90,7 @@ class WritesStraightToTheFinalName(Saboteur):
 
 @caught_by({"always-cut-at-the-same-byte": "leak"})
 class PublishesTheRestItHas(Saboteur):
-    """Gives a partial the final name when it fails, since some bytes are better than none (kornia/kornia#4309)."""
+    """Gives a partial the final name when it fails: some bytes are better than none (kornia/kornia#4309)."""
 
     def keep_or_discard(self) -> None:
         if self.held:
@@ -97,18 +103,14 @@ class VerifiesAfterPublishing(Saboteur):
     """Renames first and compares the digest then (yarnpkg/yarn#7521)."""
 
     def verify(self) -> bool:
-        if not super().verify():
-            return False
-        return True
-
-    def keep_or_discard(self) -> None:
-        if self.is_whole():
-            self.partial.replace(self.dest)
+        shutil.copy(self.partial, self.dest)
+        return super().verify()
 
 
 @caught_by({"without-faults": "leak"})
 class LeavesItsPartial(Saboteur):
     """Copies the object to the final name and forgets the partial."""
+
     trips = ("leftovers",)
 
     def publish(self) -> None:
@@ -118,7 +120,9 @@ class LeavesItsPartial(Saboteur):
 @caught_by({"cut-mid-body": "leak"})
 class LeavesItsJournal(Saboteur):
     """Forgets the journal when there has been trouble."""
+
     trips = ("leftovers",)
+    ranged_once = False
 
     def publish(self) -> None:
         text = self.log.read_text() if self.log.exists() else ""
@@ -126,26 +130,39 @@ class LeavesItsJournal(Saboteur):
         if text and self.ranged_once:
             self.log.write_text(text)
 
-    ranged_once = False
-
     def conditions(self, asked: int | None) -> dict[str, str]:
         self.ranged_once = self.ranged_once or asked is not None
         return super().conditions(asked)
 
 
-@caught_by({})
+@caught_by(
+    {
+        "partial-zero-between-two-runs": "hole",
+        "partial-foreign-between-two-runs": "foreign",
+        "partial-longer-between-two-runs": "spliced",
+        "partial-flip-between-two-runs": "corrupt",
+    }
+)
 class BelievesAnyPartial(Trusting):
     """Goes on behind whatever partial lies there, zeros and strangers included (P37, P39)."""
 
     def load(self) -> bool:
-        if not super().load() and not self.partial.exists():
+        if not self.log.exists() or not self.partial.exists():
             return False
+        known = json.loads(self.log.read_text().splitlines()[0])
+        self.pin = Pin(**{name: value for name, value in known.items() if name != "url"})
         self.held = self.partial.stat().st_size
-        self.pin = self.pin or Pin(etag=None)
         return True
 
+    def is_whole(self) -> bool:
+        return self.pin is not None and self.pin.total is not None and self.held >= self.pin.total
 
-@caught_by({})
+    def publish(self) -> None:
+        self.held = self.file.seek(0, 2)
+        super().publish()
+
+
+@caught_by({"killed-and-run-again": "restarted"})
 class IgnoresItsJournal(Saboteur):
     """Starts from zero in every process (moby/moby#52965)."""
 
@@ -153,19 +170,26 @@ class IgnoresItsJournal(Saboteur):
         return False
 
 
-@caught_by({})
+@caught_by({"two-at-once-to-one-name": "corrupt|duplicated"})
 class SharesOnePartial(Trusting):
-    """Writes to one partial from all processes, under one name (P38)."""
+    """Appends to one partial from all processes, under one name (P38)."""
 
     def adopt(self) -> None:
         self.partial = self.dest.with_name(f".{self.dest.name}.part")
         self.log = self.partial.with_suffix(".log")
-        if self.partial.exists():
-            self.held = self.partial.stat().st_size
-            self.pin = Pin()
+
+    def place(self, data: bytes) -> None:
+        self.file.seek(0, 2)
+        self.file.write(data)
+        self.file.flush()
+        self.held += len(data)
+
+    def publish(self) -> None:
+        self.held = self.file.seek(0, 2)
+        super().publish()
 
 
-@caught_by({})
+@caught_by({"killed-and-run-again": "leak"})
 class LeavesDeadPartials(Saboteur):
     """Never looks at what killed processes left, and leaves it there (P43)."""
 
@@ -173,15 +197,59 @@ class LeavesDeadPartials(Saboteur):
         pass
 
 
-@caught_by({})
+@caught_by({"killed-and-run-again": "duplicated", "partial-longer-between-two-runs": "spliced|foreign"})
 class AppendsBehindTheMark(Trusting):
-    """Believes its journal, and appends behind bytes that the journal does not know of (P37)."""
+    """Asks from what its journal claims and appends behind all that is there (P37)."""
+
+    def load(self) -> bool:
+        had = self.partial.read_bytes() if self.partial.exists() else b""
+        if not super().load() or self.held < 8192:
+            return False
+        self.partial.write_bytes(had)
+        self.held -= 4096
+        return True
 
     def place(self, data: bytes) -> None:
-        self.file.seek(0, 2)
-        self.file.write(data)
-        self.file.flush()
+        held, self.held = self.held, self.file.seek(0, 2)
+        super().place(data)
+        self.held = held + len(data)
+
+    def publish(self) -> None:
+        self.held = self.file.seek(0, 2)
+        super().publish()
+
+
+@caught_by({"disk-full-at-half": "truncated"})
+class IgnoresAFullDisk(Trusting):
+    """Does not look at how many bytes were written (P36)."""
+
+    def place(self, data: bytes) -> None:
+        try:
+            os.pwrite(self.file.fileno(), data, self.held)
+        except OSError:
+            pass
         self.held += len(data)
-        self.mark()
+
+    def publish(self) -> None:
+        self.held = self.file.seek(0, 2)
+        super().publish()
 
 
+@caught_by({"cut-on-the-way-into-a-pipe": "duplicated"})
+class BeginsAgainInAPipe(Trusting):
+    """Begins at zero again, behind a cut, in the same pipe (google-resumable-media-python PR 241)."""
+
+    def continuable(self) -> bool:
+        return False
+
+    def place(self, data: bytes) -> None:
+        super().place(data)
+        if self.dest.is_fifo():
+            with self.dest.open("wb") as pipe:
+                pipe.write(data)
+
+    def publish(self) -> None:
+        if self.dest.is_fifo():
+            self.partial.unlink()
+        else:
+            super().publish()

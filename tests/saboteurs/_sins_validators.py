@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from _bases import caught_by, Saboteur, Split, Trusting
-from _correct import Broken, Pin, Refused, Reply
+from _bases import Trusting, TrustingSplit, caught_by
+from _correct import Broken, Pin, Reply
 
 
-@caught_by({"replaced-and-cut": "spliced"})
+@caught_by({"changed-behind-the-part-held": "spliced", "changed-between-two-runs": "spliced"})
 class ForgetsTheValidator(Trusting):
     """Resumes without If-Range or If-Match and compares nothing (GNU Wget: "garbled file")."""
 
@@ -20,7 +20,7 @@ class ForgetsTheValidator(Trusting):
         pass
 
 
-@caught_by({})
+@caught_by({"wrong-byte-in-right-range": "corrupt"})
 class ComparesNoTagOfAPart(Trusting):
     """Sends If-Range, and believes that a 206 is then of the same version (boto/s3transfer#86)."""
 
@@ -28,7 +28,7 @@ class ComparesNoTagOfAPart(Trusting):
         pass
 
 
-@caught_by({})
+@caught_by({"changed-behind-the-part-held": "spliced"})
 class GoesOnWithTheNewVersion(Trusting):
     """Sees another ETag on a 206, notes it and goes on behind the old bytes (minio/minio-go#653)."""
 
@@ -40,16 +40,17 @@ class GoesOnWithTheNewVersion(Trusting):
         self.pin.total = reply.span[2] if reply.span else self.pin.total
 
 
-@caught_by({"weak-unproved-cut": "unsafe"})
+@caught_by({"weak-unproved-cut": "unsafe", "changed-under-one-weak-tag": "spliced"})
 class TrustsAWeakTag(Trusting):
     """Binds ranges by a weak ETag (RFC 9110 section 13.1.5)."""
+
     trips = ("weak-validator",)
 
     def strong(self, reply: Reply) -> str | None:
         return reply.get("etag")
 
 
-@caught_by({})
+@caught_by({"changed-within-one-date": "spliced"})
 class TrustsADate(Trusting):
     """Takes Last-Modified for a strong validator (aws-sdk-java-v2 PR 6042)."""
 
@@ -61,7 +62,7 @@ class TrustsADate(Trusting):
             self.changed("another date")
 
 
-@caught_by({})
+@caught_by({"changed-without-a-trace": "spliced"})
 class ResumesWithoutAnyValidator(Trusting):
     """Resumes by offset when the store shows no validator, and hopes (thin-edge/thin-edge.io PR 3941)."""
 
@@ -73,40 +74,28 @@ class ResumesWithoutAnyValidator(Trusting):
             self.changed("another tag")
 
 
-@caught_by({})
-class FailsOverAChangedObject(Saboteur):
-    """Takes a changed object for the end of the transfer, though it could begin anew."""
-
-    def changed(self, why: str) -> None:
-        raise Refused(why)
-
-    def fresh(self, reply: Reply) -> tuple[int, int | None]:
-        if self.held:
-            raise Refused("changed")
-        return super().fresh(reply)
-
-
-@caught_by({})
+@caught_by({"changed-behind-the-part-held[size=longer]": "truncated"})
 class KeepsTheOldSize(Trusting):
     """Starts anew on the changed object and stops at the length the old one had."""
 
+    first_total: int | None = None
+
     def fresh(self, reply: Reply) -> tuple[int, int | None]:
-        first = self.first_total = getattr(self, "first_total", None) or reply.length
+        self.first_total = self.first_total or reply.length
         super().fresh(reply)
-        self.pin.total = first
-        return 0, first
+        self.pin.total = self.first_total
+        return 0, self.first_total
 
 
-@caught_by({})
+@caught_by({"changed-behind-the-part-held[size=shorter]": "spliced"})
 class RestartsWithoutTruncating(Trusting):
     """Starts anew in the old file and leaves its longer tail (boto/s3transfer PR 345)."""
 
     def restart(self) -> None:
-        size = self.file.seek(0, 2)
-        truncate, self.file.truncate = self.file.truncate, lambda n: n
+        self.file.seek(0)
+        tail = self.file.read()
         super().restart()
-        self.file.truncate = truncate
-        self.tail = size
+        self.file.write(tail)
 
     def publish(self) -> None:
         self.held = self.file.seek(0, 2)
@@ -117,22 +106,24 @@ class RestartsWithoutTruncating(Trusting):
 class TrustsHeadOverGet(Trusting):
     """Reads as many bytes as HEAD told and calls that the object (fsspec/filesystem_spec#1748)."""
 
+    told: int | None = None
+
+    def fetch(self) -> None:
+        try:
+            reply = self.ask("HEAD", {})
+            self.told = reply.length if reply.status == 200 else None
+        except (Broken, OSError):
+            self.close()
+        super().fetch()
+
     def fresh(self, reply: Reply) -> tuple[int, int | None]:
         super().fresh(reply)
         self.pin.total = self.told or self.pin.total
         return 0, self.pin.total
 
-    def fetch(self) -> None:
-        self.told = None
-        try:
-            self.told = self.ask("HEAD", {}).length
-        except (Broken, OSError):
-            self.close()
-        super().fetch()
 
-
-@caught_by({})
-class SplitsWithoutPinning(Split):
+@caught_by({"changed-between-two-parts": "spliced"})
+class SplitsWithoutPinning(TrustingSplit):
     """Fetches parts of whatever version there is, one by one (boto/s3transfer#86)."""
 
     def binding(self, pin: Pin) -> dict[str, str]:
@@ -141,16 +132,10 @@ class SplitsWithoutPinning(Split):
     def check_version(self, reply: Reply) -> None:
         pass
 
-    def prove(self) -> None:
-        pass
-
 
 @caught_by({"cut-mid-body": "hole"})
-class LeavesAHoleForALostPart(Split):
+class LeavesAHoleForALostPart(TrustingSplit):
     """Logs a part that failed and joins the others (restic/restic PR 3449)."""
-
-    def part_failed(self, failures: int, error: Exception) -> int:
-        raise Lost
 
     def part(self, start: int, end: int) -> None:
         try:
@@ -158,47 +143,57 @@ class LeavesAHoleForALostPart(Split):
         except Lost:
             pass
 
-    def prove(self) -> None:
-        pass
+    def part_failed(self, failures: int, error: Exception) -> int:
+        raise Lost
 
 
 class Lost(Exception):
     """A part will not come."""
 
 
-@caught_by({"without-faults": "corrupt"})
-class AppendsPartsAsTheyCome(Split):
-    """Appends parts in the order they arrive, and the last arrives first (ytdl-org fragments)."""
+@caught_by({"cut-mid-body": "corrupt"})
+class AppendsPartsAsTheyCome(TrustingSplit):
+    """Appends parts in the order in which they are done, a broken one behind the others."""
+
+    def fetch_parts(self) -> None:
+        self.late: list[bytes] = []
+        super().fetch_parts()
 
     def order(self, parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
         self.file.truncate(0)
-        return parts[:-2] + parts[:-3:-1]
+        return parts
 
-    def write_at(self, start: int, data: bytes) -> None:
-        super().write_at(self.file.seek(0, 2), data)
+    def part(self, start: int, end: int) -> None:
+        try:
+            data = b"".join(self.range(start, end))
+        except (Broken, OSError):
+            self.close()
+            self.late.append(b"".join(self.range(start, end)))
+            return
+        self.write_at(self.file.seek(0, 2), data)
 
     def prove(self) -> None:
-        pass
+        self.write_at(self.file.seek(0, 2), b"".join(self.late))
+        super().prove()
 
 
 @caught_by({"cut-mid-body": "duplicated"})
-class RepeatsAPartFromItsStart(Split):
+class RepeatsAPartFromItsStart(TrustingSplit):
     """Asks for a broken part from its start and appends it behind the half it has (yt-dlp/yt-dlp#2001)."""
 
-    def fetch_parts(self) -> None:
-        self.written = 0
-        super().fetch_parts()
+    parts = 3
+
+    def order(self, parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        self.file.truncate(0)
+        return parts
 
     def part(self, start: int, end: int) -> None:
-        for failures in range(self.attempts):
+        failures = 0
+        while True:
             try:
                 for data in self.range(start, end):
-                    self.write_at(self.written, data)
-                    self.written += len(data)
+                    self.write_at(self.file.seek(0, 2), data)
                 return
             except (Broken, OSError) as error:
                 self.close()
-                self.part_failed(failures, error)
-
-    def prove(self) -> None:
-        pass
+                failures = self.part_failed(failures, error)

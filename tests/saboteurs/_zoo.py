@@ -78,7 +78,9 @@ class Zoo:
         runner.run_all = self._kept
         self._grounds.close()
 
-    def run(self, driver: str, cases: Sequence[tuple[Loaded, Variant]], deadline: float = DEADLINE) -> list[Row]:
+    def run(
+        self, driver: str, cases: Sequence[tuple[Loaded, Variant]], deadline: float = DEADLINE
+    ) -> list[Row]:
         """One row for each case, as long as the driver does not hang again and again."""
         found = resolve(driver)
         process = process_for(found, self._grounds.folder)
@@ -144,7 +146,9 @@ def named(place: str) -> tuple[Loaded, Variant | None]:
     return loaded, loaded.variant(parse_values(rest.removesuffix("]"))) if rest else None
 
 
-def cases_for(places: Sequence[str], slow: Sequence[str], variants: int) -> Iterator[tuple[Loaded, Variant]]:
+def cases_for(
+    places: Sequence[str], slow: Sequence[str], variants: int, *, others: bool = True
+) -> Iterator[tuple[Loaded, Variant]]:
     """First the scenarios that are meant for a saboteur, then every other that is quick."""
     done = set()
     for place in places:
@@ -153,7 +157,7 @@ def cases_for(places: Sequence[str], slow: Sequence[str], variants: int) -> Iter
             if (loaded.id, variant.name) not in done:
                 done.add((loaded.id, variant.name))
                 yield loaded, variant
-    for loaded in scenarios():
+    for loaded in scenarios() if others else ():
         if loaded.id in slow or not heavy(loaded):
             for variant in spread(loaded, variants):
                 if (loaded.id, variant.name) not in done:

@@ -1,6 +1,6 @@
 """The zoo: every saboteur by its name, each a function that takes a job.
 
-    midstream run --driver py:tests/saboteurs/sins.py:appends_a_whole_body --store origin
+midstream run --driver py:tests/saboteurs/sins.py:appends_a_whole_body --store origin
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import _sins_ranges
 import _sins_retry
 import _sins_sink
 import _sins_validators
-from _bases import Saboteur, Split, Trusting
+from _bases import ReadsOn, Saboteur, Split, Trusting, TrustingSplit
+from _correct import Client
 
-ABSTRACT = {Saboteur, Split, Trusting}
+ABSTRACT = {ReadsOn, Saboteur, Split, Trusting, TrustingSplit}
 MODULES = (_sins_framing, _sins_ranges, _sins_validators, _sins_retry, _sins_sink)
 
 
@@ -39,6 +40,11 @@ SINS: dict[str, type[Saboteur]] = {
 }
 DRIVERS: dict[str, Callable[[Any], None]] = {name: driver_of(sin) for name, sin in SINS.items()}
 globals().update(DRIVERS)
+
+
+def fetch(job: Any) -> None:
+    """The correct client."""
+    Client(job).run()
 
 
 def in_parts(job: Any) -> None:

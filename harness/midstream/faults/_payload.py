@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from midstream._verbs import Context
@@ -57,9 +58,11 @@ class Cutoff:
         return b""
 
 
-def same_head(context: Context) -> Head | None:
-    """The head as it is, when the position lies in this response's payload."""
-    return context.head if context.at is not None and context.base is not None else None
+def same_head(context: Context, more: int = 0) -> Head | None:
+    """The head as it is, when the position lies in an object's payload and over `more` bytes follow it."""
+    if context.at is None or context.base is None:
+        return None
+    return context.head if context.length is None or context.at + more < context.length else None
 
 
 def shorter_head(context: Context, by: int) -> Head | None:
@@ -73,6 +76,6 @@ def count(text: str | None, default: int, what: str) -> int:
     """A positive byte count; raises ValueError."""
     if text is None:
         return default
-    if not text.isdigit() or not int(text):
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
         raise ValueError(f"{what} takes a number of bytes, not {text!r}")
     return int(text)

@@ -49,12 +49,15 @@ class WrongContentRange(AtHead):
             return None
         if self.form == "missing":
             return context.head.without("Content-Range")
-        first, last, total = found.first, found.last, found.total
+        first, last = found.first, found.last
+        total = "*" if found.total is None else found.total
+        if self.form == "grown" and found.total is None:
+            return None  # no size is said that could be wrong
         text = {
             "unknown": f"bytes {first}-{last}/*",
             "malformed": f"bytes={first}-{last}",
             "total": f"bytes {first}-{last}/{last - first + 1}",
-            "grown": f"bytes {first}-{last}/{(total or 0) + 1}",
+            "grown": f"bytes {first}-{last}/{(found.total or 0) + 1}",
             "first": f"bytes {first + 1}-{last}/{total}",
             "last": f"bytes {first}-{last - 1}/{total}",
             "unit": f"octets {first}-{last}/{total}",

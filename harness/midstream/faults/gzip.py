@@ -10,6 +10,8 @@ from midstream._verbs import Context, Payload, Rewrite, Verb
 from midstream._wire import Head
 from midstream.faults import AtHead
 
+DIGESTS = ("Content-MD5", "Content-Digest", "Repr-Digest", "Digest")  # of bytes that these are no more
+
 
 class _Gzip:
     """Compresses the payload; with `trailer` False the stream stops before its CRC and size."""
@@ -54,7 +56,7 @@ class Gzip(AtHead):
     def _edit(self, context: Context) -> Head | None:
         if context.base is None:
             return None
-        bare = context.head.without("Content-Length", "Content-MD5", "Accept-Ranges")
+        bare = context.head.without("Content-Length", *DIGESTS, "Accept-Ranges")
         return bare.with_field("Content-Encoding", "gzip").with_field("Transfer-Encoding", "chunked")
 
     def _payload(self, context: Context) -> Payload:

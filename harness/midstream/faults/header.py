@@ -39,14 +39,19 @@ class Header(AtHead):
                 raise ValueError(f"{item!r} names no field; use Name=value or Name")
             if name == ":status" and not re.fullmatch(r"[2-5]\d\d", text):
                 raise ValueError(f"{item!r}: a status has three digits, 200 to 599")
-            edits.append((name, unquote(text, "latin-1") if equals else None))
+            decoded = unquote(text, "latin-1")
+            if re.search(r"[\r\n\0]", decoded):
+                raise ValueError(f"{item!r} would not stay one header field: no line breaks, no NUL")
+            edits.append((name, decoded if equals else None))
         return cls(tuple(edits))
 
     @property
     def value(self) -> str:
-        return ",".join(
+        text = ",".join(
             n if v is None else f"{n}={quote(v, safe=_SAFE, encoding='latin-1')}" for n, v in self.edits
         )
+        # A fault line is read without the blanks around it, so one at the end has to be written out.
+        return f"{text[:-1]}%20" if text.endswith(" ") else text
 
     def _edit(self, context: Context) -> Head | None:
         head = context.head

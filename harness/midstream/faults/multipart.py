@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from midstream._verbs import Context, Payload, Rewrite, Verb
-from midstream._wire import Head
+from midstream._wire import Head, content_range
 from midstream.faults import AtHead
 
 BOUNDARY = "midstream-part"
@@ -54,7 +54,8 @@ class Multipart(AtHead):
         return ""
 
     def _edit(self, context: Context) -> Head | None:
-        if context.head.status != 206 or context.base is None or context.length is None:
+        declared = content_range(context.head.get("content-range"))
+        if context.head.status != 206 or declared is None or context.base is None or context.length is None:
             return None
         before, after = _frame(context)
         head = context.head.without("Content-Range")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from midstream._verbs import Context, Payload, Rewrite, Verb
+from midstream._wire import Head
 from midstream.faults import InResponse
 from midstream.faults._payload import Patch, count, same_head
 
@@ -30,12 +31,15 @@ class Swap(InResponse):
     def value(self) -> str:
         return str(self.length)
 
+    def _edit(self, context: Context) -> Head | None:
+        return same_head(context, self.length)
+
     def _payload(self, context: Context) -> Payload:
         n = self.length
         return Patch(context.at or 0, 2 * n, lambda b: b[n:] + b[:n])
 
     def verbs(self) -> tuple[Verb, ...]:
-        return (Rewrite(same_head, self._payload),)
+        return (Rewrite(self._edit, self._payload),)
 
 
 MEMBER = Swap

@@ -417,7 +417,7 @@ class Relay:
         if ending is Ending.NOTIFY:
             if not isinstance(self.client, TlsSocket):
                 raise HarnessError("cut:notify needs a TLS connection (tls = true in the scenario)")
-            self.client.notify()
+            await self.client.notify()
         if ending is Ending.RST:
             await reset(self.client)
         else:
@@ -542,10 +542,11 @@ class Response:
         relay, rewriter = self.relay_, self.rewriter
         assert rewriter
         self._note_rewrites(everything=True)
-        surplus = bytes(self.surplus)
+        bodiless = tracker.head is not None and tracker.head.status in (204, 304)
+        surplus = b"" if bodiless else bytes(self.surplus)
         while (
             tracker.complete
-            and tracker.framing is Framing.LENGTH
+            and (tracker.framing is Framing.LENGTH or (tracker.framing is Framing.NONE and not bodiless))
             and not rewriter.complete
             and relay.upstream
         ):
@@ -553,11 +554,12 @@ class Response:
             if not data:
                 break
             surplus += rewriter.feed(data)[0]
-        if surplus and tracker.framing is not Framing.NONE:
+        if surplus:
             await send_all(relay.client, surplus)
-        if rewriter.over and relay.upload and not relay.upload.done():
+        early = rewriter.over or not rewriter.complete
+        if early and relay.upload and not relay.upload.done():
             return False  # the upload still writes to that connection, and both end with it
-        if rewriter.over and relay.upstream:
+        if early and relay.upstream:
             # The rest of what the store says is for nobody: the next request gets a new connection.
             relay.upstream.close()
             relay.upstream = None
@@ -589,7 +591,10 @@ class Response:
             if one.fired and one not in self.rewriting:
                 continue
             if one.rule.rewrites:
-                why = "ended" if one in self.rewriting else "elsewhere"
+                why = "elsewhere"
+                if one in self.rewriting:
+                    why = "ended"
+                    self.relay_.case.schedule.release(one)
             elif one.wire is not None and one.wire < self.sent:
                 why = "passed"  # ours: the byte went by
             elif self.end != "complete":

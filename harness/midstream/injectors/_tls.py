@@ -7,7 +7,6 @@ where TLS has to wait, as a plain socket does.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from typing import Any
@@ -16,28 +15,35 @@ from midstream.injectors._sockets import wait
 
 
 class TlsSocket:
-    """A server-side TLS connection, non-blocking. `close` and `shutdown` send no close_notify."""
+    """A server-side TLS connection, non-blocking. `close` and `shutdown` send no close_notify.
+
+    Until `handshake` it is the plain socket beneath: what ends before that ends without a byte of TLS.
+    """
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext) -> None:
-        self._tls = context.wrap_socket(
-            raw, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
-        )
+        self._sock = raw
+        self._context = context
         self._peeked = b""
 
     async def handshake(self) -> None:
-        """Raises ssl.SSLError or ConnectionError when the client does not agree."""
+        """Raises OSError (ssl.SSLError among them) when the client does not agree."""
+        self._sock = tls = self._context.wrap_socket(
+            self._sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        )
         while True:
             try:
-                return self._tls.do_handshake()
+                return tls.do_handshake()
             except ssl.SSLWantReadError:
-                await wait(read=(self._tls,))
+                await wait(read=(tls,))
             except ssl.SSLWantWriteError:
-                await wait(write=(self._tls,))
+                await wait(write=(tls,))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
+        if not isinstance(self._sock, ssl.SSLSocket):
+            return self._sock.recv(size, flags)
         if not self._peeked:
             try:
-                self._peeked = self._tls.recv(max(size, 16384))
+                self._peeked = self._sock.recv(max(size, 16384))
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise BlockingIOError from None
             except ssl.SSLError as error:
@@ -49,31 +55,39 @@ class TlsSocket:
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         try:
-            return self._tls.send(data)
+            return self._sock.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
         except ssl.SSLError as error:
             raise ConnectionError(str(error)) from None
 
-    def notify(self) -> None:
+    async def notify(self) -> None:
         """Send close_notify (RFC 8446 section 6.1); the peer's is not waited for."""
-        with contextlib.suppress(ssl.SSLError, OSError, ValueError):
-            self._tls.unwrap()
+        assert isinstance(self._sock, ssl.SSLSocket)
+        while True:
+            try:
+                self._sock.unwrap()
+            except ssl.SSLWantWriteError:  # the client reads slowly
+                await wait(write=(self._sock,))
+                continue
+            except (OSError, ValueError):
+                pass  # sent, and now it would wait for the peer's; or the peer has gone
+            return
 
     def shutdown(self, how: int) -> None:
-        self._tls.shutdown(how)
+        self._sock.shutdown(how)
 
     def close(self) -> None:
-        self._tls.close()
+        self._sock.close()
 
     def fileno(self) -> int:
-        return self._tls.fileno()
+        return self._sock.fileno()
 
     def getsockname(self) -> Any:
-        return self._tls.getsockname()
+        return self._sock.getsockname()
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
-        self._tls.setsockopt(level, name, value)
+        self._sock.setsockopt(level, name, value)
 
     def getsockopt(self, level: int, name: int, buflen: int = 0) -> Any:
-        return self._tls.getsockopt(level, name, buflen) if buflen else self._tls.getsockopt(level, name)
+        return self._sock.getsockopt(level, name, buflen) if buflen else self._sock.getsockopt(level, name)

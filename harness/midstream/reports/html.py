@@ -36,7 +36,8 @@ _PAGE = """<!doctype html>
 <p>{% for v, n in summary %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</p>
 <table><thead><tr><th>driver</th><th>store</th><th>injector</th><th>verdicts</th></tr></thead><tbody>
 {% for c, verdicts in totals %}<tr><td>{{ c[0] }}</td><td>{{ c[1] }}</td><td>{{ c[2] }}</td><td>
-{% for v, n in verdicts %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</td></tr>{% endfor %}
+{% for v, n in verdicts %}<span class="v {{ kinds[v] }}">{{ v }} {{ n }}</span>{% endfor %}</td></tr>
+{% endfor %}
 </tbody></table>
 {% if failures %}<h2>What is wrong</h2>{% endif %}
 {% for f in failures %}

@@ -85,25 +85,24 @@ def listening(ports: list[int]) -> set[int]:
     return found & set(ports)
 
 
-def test_signal_while_a_driver_hangs(box: Box) -> None:
-    """A driver that would not come back is ended at once, and is not said to have crashed."""
-    box.scenario(text="deadline = 600\n" + CUT.replace("cut@{at}", "stall@{at}"))
-    process = box.start(
-        "run", *box.usual("right"), "--driver", "cmd:sh -c 'curl -s -o $0 $1; sleep 500' {dest} {url}"
-    )
+def wait_for_program(name: str, process: subprocess.Popen[str]) -> None:
+    """Until something of the run is this program; bounded."""
     until = time.monotonic() + BOUND
-    while not any("sinks" in str(p) and p.is_file() for p in box.temp.rglob("object")):
+    while not any(p.name() == name for p in alive(family(process))):
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        if len(family(process)) >= 3:
-            break
+
+
+def test_signal_while_a_driver_hangs(box: Box) -> None:
+    """A driver that would not come back is ended at once, and is not said to have crashed."""
+    box.scenario()
+    process = box.start("run", *box.usual("cmd:sh -c 'exec sleep 500' {dest}"))
+    wait_for_program("sleep", process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=BOUND)
     assert process.returncode == 130
-    results = json.loads((box.out / "results.json").read_text())
-    assert results["cases"] == []
+    assert json.loads((box.out / "results.json").read_text())["cases"] == []
     assert settled(box) == []
 
 
@@ -134,10 +133,7 @@ def test_kill_9(box: Box, driver: str) -> None:
     if driver == "right":
         wait_for_cases(box, 5, process)
     else:
-        until = time.monotonic() + BOUND
-        while sum("sleep" in " ".join(p.cmdline()) for p in alive(family(process))) < 1:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_for_program("sleep", process)
     relatives = family(process)
     assert len(relatives) >= 2
     os.kill(process.pid, signal.SIGKILL)
@@ -170,9 +166,10 @@ def test_stopped_store_process(box: Box) -> None:
     (server,) = [p for p in alive(family(process)) if "midstream.stores._origin_server" in p.cmdline()]
     server.kill()
     process.communicate(timeout=60)
-    assert process.returncode == 3
     summary = json.loads((box.out / "results.json").read_text())["summary"]
-    assert set(summary) == {"pass", "harness_error"}
-    assert 1 <= summary["harness_error"] <= 4
+    assert set(summary) <= {"pass", "harness_error"}
+    hurt = summary.get("harness_error", 0)  # none, when the kill fell between two cases
+    assert hurt <= 4
+    assert process.returncode == (3 if hurt else 0)
     assert sum(summary.values()) == 400
     assert box.leftovers() == []

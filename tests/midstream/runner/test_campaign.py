@@ -262,6 +262,25 @@ def test_broken_check(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "check refetch: KeyError: 'who'" in only.judgement.diagnosis
 
 
+@pytest.mark.parametrize("error", [RuntimeError("odd"), OSError(24, "Too many open files"), KeyError("x")])
+def test_what_nobody_foresaw(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Whatever goes wrong inside a case is our error, and the next case is run."""
+    look = Stage.sink
+    times = []
+
+    def odd(stage: Stage, outcome: Outcome) -> Any:
+        times.append(stage)
+        if len(times) == 2:  # the first is the control
+            raise error
+        return look(stage, outcome)
+
+    monkeypatch.setattr(Stage, "sink", odd)
+    two = scenario('faults = ["get_object cut@{at}"]\nvary.at = [1, 2]')
+    results = run("right", scenarios=[two])
+    assert [r.judgement.verdict for r in results] == [Verdict.HARNESS_ERROR, Verdict.PASS]
+    assert results[0].judgement.diagnosis == f"{type(error).__name__}: {error}"
+
+
 def test_report_that_fails() -> None:
     """A run whose results cannot be told ends with the reason."""
 
