@@ -20,7 +20,7 @@ class UsageError(MidstreamError):
 
 
 class SetupError(MidstreamError):
-    """The environment lacks something: a package, a port, a file system feature; says what to install or do."""
+    """The environment lacks something (a package, a port); the message says what to install or do."""
 
     exit_status = 2
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _SECRET_FIELDS = re.compile(
@@ -107,7 +108,12 @@ class Exchange:
         return self.field("range")
 
     def field(self, name: str) -> str | None:
-        return next((v for n, v in self.fields if n.lower() == name.lower()), None)
+        """The first value of a request field; `name` in any case."""
+        return self._by_name.get(name.lower())
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        return {n.lower(): v for n, v in reversed(self.fields)}
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,7 @@ class Facts:
     unfired: Mapping[int, Sequence[str]]  # per rule that was in force and never fired: why, per request
     trouble: Sequence[str]  # what went wrong on our side of the wire
     connections: int
+    dropped: int = 0  # events that were not kept, there being too many
 
     @property
     def transfers(self) -> list[Exchange]:
@@ -173,8 +180,6 @@ def fold(evidence: Evidence) -> Facts:
             unfired.setdefault(d["rule"], []).append(d["why"])
         elif e.kind == "upstream-failed":
             trouble.append(d["reason"])
-    if evidence.dropped:
-        trouble.append(f"{evidence.dropped} events beyond the first {evidence.limit} were not kept")
     for one in fired:
         unfired.pop(one.rule, None)
-    return Facts(list(exchanges.values()), fired, unfired, trouble, connections)
+    return Facts(list(exchanges.values()), fired, unfired, trouble, connections, evidence.dropped)

@@ -46,7 +46,7 @@ MEANING: dict[Verdict, str] = {
     Verdict.PASS: "The driver reported success and its file is the object, byte for byte.",
     Verdict.RESTARTED: "The file is exact, but the driver fetched again more than it had to.",
     Verdict.NEEDLESS_FAILURE: "The driver gave a clean error where it could and should have completed.",
-    Verdict.CLEAN_FAILURE: "The driver gave the error that was required and published nothing.",
+    Verdict.CLEAN_FAILURE: "The driver gave an error that is required or allowed, and published nothing wrong.",
     Verdict.TRUNCATED: "The driver reported success with only a first part of the object.",
     Verdict.DUPLICATED: "The driver reported success with some of the object's bytes twice.",
     Verdict.HOLE: "The driver reported success with a part of the object missing or zero, the rest in place.",
@@ -303,6 +303,8 @@ def judge(seen: Seen) -> Judgement:
     if problem := _ours(seen):
         return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     judgement = _of_driver(seen)
+    if facts.dropped and judgement.verdict is not Verdict.RETRY_STORM:
+        return Judgement(Verdict.HARNESS_ERROR, "harness", f"{facts.dropped} events too many to be kept")
     if judgement.verdict not in FINE and (problem := _failing_store(facts)):
         return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     if judgement.verdict in FINE and (problem := _not_reached(seen)):

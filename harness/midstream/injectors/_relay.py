@@ -599,6 +599,8 @@ class Response:
                 why = "passed"  # ours: the byte went by
             elif self.end != "complete":
                 why = "ended"
+            elif self.by == "injector":
+                why = "elsewhere"  # this answer is ours; the position may lie in the store's next one
             elif one.rule.position.kind in ("object", "percent", "wire"):
                 why = "elsewhere"
             else:

@@ -50,19 +50,21 @@ async def wait(
     def wake(_: object) -> None:
         _wake(future)
 
+    # By number: given a socket, the loop formats its addresses for an error message it does not need.
+    readers, writers = [s.fileno() for s in read], [s.fileno() for s in write]
     if done:
         done.add_done_callback(wake)
-    for sock in read:
-        loop.add_reader(sock, _wake, future)
-    for sock in write:
-        loop.add_writer(sock, _wake, future)
+    for number in readers:
+        loop.add_reader(number, _wake, future)
+    for number in writers:
+        loop.add_writer(number, _wake, future)
     try:
         await future
     finally:
-        for sock in read:
-            loop.remove_reader(sock)
-        for sock in write:
-            loop.remove_writer(sock)
+        for number in readers:
+            loop.remove_reader(number)
+        for number in writers:
+            loop.remove_writer(number)
         if done:
             done.remove_done_callback(wake)
 
