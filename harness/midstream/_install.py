@@ -6,7 +6,6 @@ so that a part is never half there, and two installs at once do no harm.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -150,11 +149,3 @@ def _make_environment(
         text = script.read_bytes()
         if bytes(folder) in text:
             script.write_bytes(text.replace(bytes(folder), bytes(place)))
-
-
-def cached(env: Mapping[str, str] = os.environ) -> list[str]:
-    """The names of the folders that installs have made."""
-    try:
-        return sorted(p.name for p in cache_folder(env).iterdir() if not p.name.startswith("."))
-    except OSError:
-        return []

@@ -1,8 +1,8 @@
-"""What tidies up behind a run, however the run ended: `python -I -S _janitor.py FOLDER`.
+"""What tidies up behind a run, however the run ended: `python -I -S _janitor.py FOLDER...`.
 
-Its standard input ends when the harness has, be it by kill -9. Then every process whose HOME lies in the
-run's folder is killed (drivers, and what they started, in whatever session) and the folder is removed. It
-imports next to nothing, so that starting it costs as little as can be.
+Its standard input ends when the harness has, be it by kill -9. Then every process whose HOME lies in one of
+the run's folders is killed (drivers, and what they started, in whatever session) and the folders are removed.
+It imports next to nothing, so that starting it costs as little as can be.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
-    clean(sys.argv[1])
+    for folder in sys.argv[1:]:
+        clean(folder)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ _PARTS = (
         "nginx",
         "nginx",
         DebianPackages("nginx-light"),
-        least=(1, 18),
+        least=(1, 20),
         probe=("-v",),
         pattern=r"nginx/(\d+(?:\.\d+)+)",
         image="nginx:1.28",

@@ -233,5 +233,6 @@ class Schedule:
 
     def release(self, armed: Armed) -> None:
         """Take a claim back: the response ended before the byte, so the rule waits for another one."""
-        armed.fired = False
-        self.counters[armed.index].fired -= 1
+        if armed.fired:
+            armed.fired = False
+            self.counters[armed.index].fired -= 1

@@ -46,7 +46,7 @@ MEANING: dict[Verdict, str] = {
     Verdict.PASS: "The driver reported success and its file is the object, byte for byte.",
     Verdict.RESTARTED: "The file is exact, but the driver fetched again more than it had to.",
     Verdict.NEEDLESS_FAILURE: "The driver gave a clean error where it could and should have completed.",
-    Verdict.CLEAN_FAILURE: "The driver gave an error that is required or allowed, and published nothing wrong.",
+    Verdict.CLEAN_FAILURE: "The driver gave an error that is right here, and published nothing wrong.",
     Verdict.TRUNCATED: "The driver reported success with only a first part of the object.",
     Verdict.DUPLICATED: "The driver reported success with some of the object's bytes twice.",
     Verdict.HOLE: "The driver reported success with a part of the object missing or zero, the rest in place.",

@@ -356,10 +356,10 @@ def process_for(driver: Driver, folder: Path) -> DriverProcess:
 class Janitor:
     """A small process that outlives the harness and tidies up behind it; see `midstream._janitor`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         script = Path(__file__).with_name("_janitor.py")
         self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script), str(folder)],
+            [sys.executable, "-I", "-S", str(script), *map(str, folders)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

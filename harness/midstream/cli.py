@@ -217,6 +217,16 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of
 
 
 @app.command()
+def install(
+    names: Annotated[list[str], typer.Argument(help="Parts: minio, versitygw, toxiproxy, mitmproxy.")],
+) -> None:
+    """Bring servers and engines into the cache, built from their published source."""
+    from midstream import _install
+
+    _install.install(names, say)
+
+
+@app.command()
 def proxy(
     upstream: Annotated[str, typer.Option(help="http://HOST:PORT of the server behind the proxy.")],
     fault: Annotated[list[str] | None, typer.Option(help="A fault line; may be given several times.")] = None,

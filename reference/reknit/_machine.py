@@ -19,31 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from reknit import _events as ev
 from reknit._checksums import Digest, wanted
 from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault
-from reknit._events import (
-    Action,
-    Answer,
-    Close,
-    Data,
-    Dropped,
-    End,
-    Event,
-    Fail,
-    Finish,
-    Pin,
-    Read,
-    Renew,
-    Renewed,
-    Request,
-    Sized,
-    Skip,
-    Stat,
-    Truncate,
-    Verified,
-    Verify,
-    Wait,
-)
 from reknit._judge import Held, Judgement, Verdict, judge_partial, judge_whole
 from reknit._ranges import parse_content_range
 from reknit._representation import Dialect, Match, Representation, content_coding, content_length, is_chunked
@@ -97,31 +75,31 @@ class Machine:
 
     # -- the two ways in -----------------------------------------------------------------------------------
 
-    def start(self) -> list[Action]:
+    def start(self) -> list[ev.Action]:
         """The first actions."""
         known = self.representation
         if known is not None and known.total == self.held:
             return self._whole()  # §14.1.1: never ask for the bytes from the end on
         return [self._request()]
 
-    def receive(self, event: Event) -> list[Action]:
+    def receive(self, event: Event) -> list[ev.Action]:
         """Take one event, return what to do now."""
         match event:
-            case Data(size):
+            case ev.Data(size):
                 return self._data(size)
-            case Answer():
+            case ev.Answer():
                 return self._answer(event)
-            case Dropped(fault):
-                return [Close(), *self._retry(str(fault), fault)]
-            case End():
+            case ev.Dropped(fault):
+                return [ev.Close(), *self._retry(str(fault), fault)]
+            case ev.End():
                 return self._end()
-            case Sized(headers):
+            case ev.Sized(headers):
                 return self._sized(headers or {})
-            case Renewed(done):
+            case ev.Renewed(done):
                 self._renewed = True
-                return [self._request()] if done else [Fail(self._refusal)]
-            case Verified(wrong):
-                return [Finish()] if wrong is None else self._mismatch(wrong)
+                return [self._request()] if done else [ev.Fail(self._refusal)]
+            case ev.Verified(wrong):
+                return [ev.Finish()] if wrong is None else self._mismatch(wrong)
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -131,7 +109,7 @@ class Machine:
         offers = self.representation.digests if self.representation else ()
         return wanted(offers, verify=self._verify, expect=self._expect)
 
-    def _request(self) -> Request:
+    def _request(self) -> ev.Request:
         self.requests += 1
         ours = self.representation
         self._asked = self.held if self._ranged and ours is not None else 0
@@ -139,13 +117,13 @@ class Machine:
             self.resumes += 1
         # §13.1.1, §13.1.5: the condition binds the rest to the first answer. A plain GET needs none: it
         # brings a whole representation, and its tag says which.
-        return Request(self._asked, ours.etag if self._asked and ours else None)
+        return ev.Request(self._asked, ours.etag if self._asked and ours else None)
 
     def _joinable(self) -> bool:
         """§15.3.7.3: ranges combine under one strong validator; failing that, a digest must speak later."""
         return self.representation is not None and (self.representation.etag is not None or bool(self.wanted))
 
-    def _retry(self, why: str, cause: StoreFault | None = None, after: float = 0.0) -> list[Action]:
+    def _retry(self, why: str, cause: StoreFault | None = None, after: float = 0.0) -> list[ev.Action]:
         """Ask again later, for what is missing if it can be joined, else for the whole."""
         first = self._failures == 0 and self._run >= _GOOD_RUN
         self._failures += 1
@@ -153,7 +131,7 @@ class Machine:
         if self._failures > self._limits.attempts:
             message = f"gave up at byte {self.held} after {self._failures} failures without progress: {why}"
             return _fail(Exhausted(message, (cause.__cause__ or cause) if cause else None))
-        actions: list[Action] = []
+        actions: list[ev.Action] = []
         if not self._joinable():
             if self.held and not self._rewindable:
                 return _fail(Changed(f"{why}; nothing ties the rest to the {self.held} bytes delivered"))
@@ -161,21 +139,21 @@ class Machine:
         # RFC 9112 §9.3.1 lets a GET be repeated; a line that was good so far needs no wait before the first.
         jitter = 0.0 if first and not after and cause and cause.kind != "connect" else self._backoff()
         seconds = max(jitter, min(after, self._limits.retry_after_cap))
-        return [*actions, *([Wait(seconds)] if seconds > 0 else []), self._request()]
+        return [*actions, *([ev.Wait(seconds)] if seconds > 0 else []), self._request()]
 
     def _backoff(self) -> float:
         return backoff(self._failures, self._limits.base, self._limits.cap, self._roll())
 
-    def _forget(self) -> list[Action]:
+    def _forget(self) -> list[ev.Action]:
         """Drop what is held. `_best` stays: the same bytes once more are no progress."""
         self.wasted += self.held
-        emptied: list[Action] = [Truncate()] if self.held else []
+        emptied: list[ev.Action] = [ev.Truncate()] if self.held else []
         self.held, self.representation = 0, None
         return emptied
 
     # -- judging an answer ---------------------------------------------------------------------------------
 
-    def _answer(self, answer: Answer) -> list[Action]:
+    def _answer(self, answer: Answer) -> list[ev.Action]:
         status = answer.status
         if status in (200, 206):
             held = Held(self.held, self.representation, self._earlier, bool(self.wanted), self._rewindable)
@@ -190,27 +168,27 @@ class Machine:
         reason = answer.headers.get("x-reknit-reason", "")
         why = f"status {status}{f' ({reason})' if reason else ''}"
         if status in RETRYABLE:
-            return [Close(), *self._retry(why, after=retry_after(answer.headers, answer.now))]
+            return [ev.Close(), *self._retry(why, after=retry_after(answer.headers, answer.now))]
         where = f" at byte {self.held}" if self.held else ""
         self._refusal = Refused(f"the store answered {why}{where}", status)
         if status in RENEWABLE and not self._renewed:
-            return [Close(), Renew()]
+            return [ev.Close(), ev.Renew()]
         return _fail(self._refusal)
 
-    def _act(self, judged: Judgement, answer: Answer) -> list[Action]:
+    def _act(self, judged: Judgement, answer: Answer) -> list[ev.Action]:
         verdict, theirs = judged.verdict, judged.representation
         if verdict is Verdict.ENCODED:
             return _fail(Refused(judged.why, answer.status))
         if verdict is Verdict.UNUSABLE:
             self._odd += 1
             self._ranged = self._ranged and self._odd < _ODD_ANSWERS
-            return [Close(), *self._retry(judged.why)]
+            return [ev.Close(), *self._retry(judged.why)]
         if verdict is Verdict.REPLACED or (verdict is Verdict.FRESH and self.held and not self._rewindable):
             return self._changed(judged.why, theirs, answer)
         assert theirs is not None
         if verdict is Verdict.FRESH:
             return self._begin(theirs, answer)
-        pin: list[Action] = [Pin(theirs)] if theirs != self.representation else []
+        pin: list[ev.Action] = [ev.Pin(theirs)] if theirs != self.representation else []
         self.representation = self._earlier = theirs
         if theirs.total == self.held:
             return [*pin, *self._whole()]  # only the end of the body had been missing
@@ -219,18 +197,18 @@ class Machine:
         self._left = theirs.total if verdict is Verdict.SKIP else judged.limit
         return [*pin, self._take()]
 
-    def _begin(self, theirs: Representation, answer: Answer) -> list[Action]:
+    def _begin(self, theirs: Representation, answer: Answer) -> list[ev.Action]:
         """Bind to a new version and read it from byte 0, out of the answer at hand."""
         emptied = self._forget()
         self.representation = self._earlier = theirs
         self._skip, self._left = 0, theirs.total
         self._chunked = is_chunked(answer.headers)
-        after: list[Action] = self._whole() if theirs.total == 0 else [self._take()]
-        return [*emptied, Pin(theirs), *after]
+        after: list[ev.Action] = self._whole() if theirs.total == 0 else [self._take()]
+        return [*emptied, ev.Pin(theirs), *after]
 
     def _changed(
-        self, why: str, theirs: Representation | None = None, answer: Answer | None = None
-    ) -> list[Action]:
+        self, why: str, theirs: Representation | None = None, answer: ev.Answer | None = None
+    ) -> list[ev.Action]:
         """The object is another one: begin again, out of the answer at hand if that holds it whole."""
         self.restarts += 1
         if self.held and not self._rewindable:
@@ -240,9 +218,9 @@ class Machine:
         self._best, self._ranged, self._odd = 0, True, 0
         if theirs is not None and answer is not None:
             return self._begin(theirs, answer)
-        return [Close(), *self._forget(), self._request()]
+        return [ev.Close(), *self._forget(), self._request()]
 
-    def _past_the_end(self, answer: Answer) -> list[Action]:
+    def _past_the_end(self, answer: Answer) -> list[ev.Action]:
         """§15.5.17: a 416 tells the current length. Ours may be complete, or the object is another one."""
         span = parse_content_range(answer.headers.get("content-range"))
         ours = self.representation
@@ -254,12 +232,12 @@ class Machine:
                 return self._whole()
             if match is Match.UNKNOWN:
                 self._doubted = True
-                return [Close(), Stat()]
+                return [ev.Close(), ev.Stat()]
         if match is Match.CHANGED or (span and ours.total is not None and span.total != ours.total):
             return self._changed(f"416 with {answer.headers.get('content-range')!r}")
-        return [Close(), *self._plain("416 to a range that should exist")]
+        return [ev.Close(), *self._plain("416 to a range that should exist")]
 
-    def _plain(self, why: str) -> list[Action]:
+    def _plain(self, why: str) -> list[ev.Action]:
         """Drop the partial and fetch the whole without Range; a stream, which cannot drop it, skips."""
         self._ranged = False
         emptied = self._forget() if self._rewindable else []
@@ -267,10 +245,10 @@ class Machine:
 
     # -- reading a body ------------------------------------------------------------------------------------
 
-    def _take(self) -> Read | Skip:
-        return Skip(self._skip) if self._skip else Read(self._left)
+    def _take(self) -> ev.Read | ev.Skip:
+        return ev.Skip(self._skip) if self._skip else ev.Read(self._left)
 
-    def _data(self, size: int) -> list[Action]:
+    def _data(self, size: int) -> list[ev.Action]:
         if self._left is not None:
             self._left -= size
         if self._skip:
@@ -289,23 +267,23 @@ class Machine:
         if self.held == self.representation.total:
             return self._whole()  # RFC 9112 §6.3: complete, whatever becomes of the connection now
         if self._left == 0:
-            return [Close(), self._request()]  # an honest shorter 206: ask for the rest
+            return [ev.Close(), self._request()]  # an honest shorter 206: ask for the rest
         return [self._take()]
 
-    def _end(self) -> list[Action]:
+    def _end(self) -> list[ev.Action]:
         if self._left is not None or self._skip:
             # RFC 9112 §8: fewer bytes than announced is an incomplete message, however cleanly it ended.
             missing = f"{self._left} bytes early" if self._left is not None else "inside the known prefix"
-            return [Close(), *self._retry(f"the body ended {missing}")]
+            return [ev.Close(), *self._retry(f"the body ended {missing}")]
         if self.wanted:
             self._guessed = not self._chunked
             return self._whole()  # the digest proves the length, too
         # Without a length, a last chunk proves only what the nearest hop saw, and the end of a connection
         # proves nothing (RFC 9112 §8). An independent size does.
         self._doubted = False
-        return [Close(), Stat()]
+        return [ev.Close(), ev.Stat()]
 
-    def _sized(self, headers: Mapping[str, str]) -> list[Action]:
+    def _sized(self, headers: Mapping[str, str]) -> list[ev.Action]:
         """An independent size for a body without one, or for a 416 that says we have it all."""
         ours = self.representation
         assert ours is not None
@@ -329,11 +307,11 @@ class Machine:
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    def _whole(self) -> list[Action]:
+    def _whole(self) -> list[ev.Action]:
         wanted = self.wanted
-        return [Close(), Verify(wanted) if wanted else Finish()]
+        return [ev.Close(), ev.Verify(wanted) if wanted else ev.Finish()]
 
-    def _mismatch(self, wrong: Digest) -> list[Action]:
+    def _mismatch(self, wrong: Digest) -> list[ev.Action]:
         """The path may have spoilt bytes: one clean start, then it is the store against its own word."""
         why = f"the {self.held} bytes do not have the {wrong.algorithm} {wrong.value} ({wrong.source})"
         if self._guessed:
@@ -346,5 +324,5 @@ class Machine:
         return [*self._forget(), self._request()]
 
 
-def _fail(error: ReknitError) -> list[Action]:
-    return [Close(), Fail(error)]
+def _fail(error: ReknitError) -> list[ev.Action]:
+    return [ev.Close(), ev.Fail(error)]

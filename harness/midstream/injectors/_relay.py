@@ -174,7 +174,7 @@ class Relay:
         armed = self.case.schedule.request(method, target, operation)
         before = [a for a in armed if a.rule.at_request]
         armed = [a for a in armed if not a.rule.at_request]
-        response = Response(self, number, method, operation, [a for a in armed if not a.rule.answers])
+        response = self.response(number, method, operation, [a for a in armed if not a.rule.answers])
         try:
             request = await self._before_forwarding(before, response, tracker.head, request)
         except (Ended, asyncio.CancelledError) as error:
@@ -184,6 +184,10 @@ class Relay:
         if answer and answer.rule.answers:
             return await self._answer(response, answer, answer.rule.answers, tracker)
         return await self._forward(response, tracker, request)
+
+    def response(self, number: int, method: str, operation: str, armed: list[Armed]) -> Response:
+        """What relays the response of an exchange; for relays that do it in their own way."""
+        return Response(self, number, method, operation, armed)
 
     async def _before_forwarding(
         self, armed: list[Armed], response: Response, head: Head, request: bytes
@@ -582,8 +586,14 @@ class Response:
             self.relay_.note("client-left", self.number)
         wire = self.interim + self.sent
         self.relay_.note("sent", self.number, wire=wire, body=self.payload_sent(), end=self.end)
+        self._release()
         self._note_unfired()
         self.relay_.wire += self.sent
+
+    def _release(self) -> None:
+        """Rewrites whose byte will not be sent have not happened: their rules wait for another response."""
+        for one in self.rewriting:
+            self.relay_.case.schedule.release(one)
 
     def _note_unfired(self) -> None:
         """Say of each rule that was in force and did not fire whether it could have."""
@@ -594,7 +604,6 @@ class Response:
                 why = "elsewhere"
                 if one in self.rewriting:
                     why = "ended"
-                    self.relay_.case.schedule.release(one)
             elif one.wire is not None and one.wire < self.sent:
                 why = "passed"  # ours: the byte went by
             elif self.end != "complete":
@@ -768,6 +777,7 @@ class Response:
                 match verb:
                     case Close(ending):
                         self.end = "cut"
+                        self._release()  # now: the end may wait long for the client's
                         await self.relay_.close(ending)
                     case Hold(seconds):
                         self.end = "held"

@@ -16,7 +16,7 @@ from midstream._registry import Availability
 from midstream._schedule import Armed
 from midstream._verbs import Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send
 from midstream.injectors import Injector, Plan, RunningInjector, Session
-from midstream.injectors._relay import Case, Relay
+from midstream.injectors._relay import Case, Client, Relay
 from midstream.injectors._sockets import wait
 from midstream.injectors._tls import TlsSocket
 
@@ -120,10 +120,14 @@ class EmbeddedSession(Session):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             armed = [a for a in self._plan.schedule.connection() if not _refuses(a)]
             tls = self._plan.tls
-            relay = Relay(self._case, TlsSocket(client, tls) if tls else client, self._accepted)
+            relay = self.relay(TlsSocket(client, tls) if tls else client)
             task = self._loop.create_task(self._serve(relay, armed))
             self._open.add(task)
             self._idle.clear()
+
+    def relay(self, client: Client) -> Relay:
+        """What serves a connection; for sessions that do it in their own way."""
+        return Relay(self._case, client, self._accepted)
 
     async def _serve(self, relay: Relay, armed: list[Armed]) -> None:
         task = asyncio.current_task()

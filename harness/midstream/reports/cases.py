@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from midstream.reports import Record, Report, RunInfo, Unfinished
+from midstream.reports import Record, Report, RunInfo
 
 
 class Cases(Report):
@@ -15,15 +15,15 @@ class Cases(Report):
 
     def begin(self, info: RunInfo) -> None:
         self._out = info.out
-        (info.out / "cases").mkdir(exist_ok=True)
+        folder = info.out / "cases"
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.json"):  # what an earlier run left is no evidence of this one
+            old.unlink()
 
     def case(self, record: Record, evidence: Callable[[], Record]) -> None:
-        file = Unfinished(self._out / record["evidence"])
-        try:
-            file.write(json.dumps(evidence(), ensure_ascii=False) + "\n")
-            file.finish()
-        finally:
-            file.discard()
+        text = json.dumps(evidence(), ensure_ascii=False) + "\n"
+        # What UTF-8 cannot hold (half of a pair, off the wire or out of a file name) is written as an escape.
+        (self._out / record["evidence"]).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def end(self, summary: Mapping[str, int]) -> None:
         pass

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Protocol
+
+from reknit._errors import CallerError
 
 
 class Response(Protocol):
@@ -35,3 +38,14 @@ class Head:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def settings(store: str, given: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """`given`, completed from the environment variables of each name. Raises CallerError for other names."""
+    unknown = ", ".join(sorted(set(given) - set(names)))
+    if unknown:
+        raise CallerError(f"unknown {store} setting {unknown}: known are {', '.join(names)}")
+    return {
+        name: given.get(name) or next(filter(None, map(os.environ.get, variables)), "")
+        for name, variables in names.items()
+    }

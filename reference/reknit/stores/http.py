@@ -10,16 +10,15 @@ fresh URL, or fresh headers.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reknit._errors import CallerError
 from reknit._options import Options
 from reknit._representation import Dialect
 from reknit.stores._base import Response
-from reknit.stores._wire import Session, range_headers
+from reknit.stores._wire import ask, basic, range_headers
 
 SCHEMES = ("http", "https")
 
@@ -45,17 +44,15 @@ class HttpStore:
         self._options, self._private = options, dict(options.headers)
         self._adopt(url)
         self.identity = _identity(self._url)
-        self._session = Session(options)
 
     def stat(self) -> Response:
         """HEAD, as bare of coding as the GET."""
-        return self._session.send("HEAD", self._url, {"Accept-Encoding": "identity"}, self._private)
+        return ask("HEAD", self._url, self._options, {}, self._private)
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
         """GET from the URL as given: a redirect's target may have expired by the time of a resume."""
-        return self._session.send(
-            "GET", self._url, range_headers(first, last, "If-Range", etag), self._private
-        )
+        shape = range_headers(first, last, "If-Range", etag)
+        return ask("GET", self._url, self._options, shape, self._private)
 
     def renew(self) -> bool:
         """Ask the caller for a fresh link or fresh headers."""
@@ -69,8 +66,7 @@ class HttpStore:
         return True
 
     def close(self) -> None:
-        """Close the session."""
-        self._session.close()
+        """Nothing is kept open between two answers."""
 
     def _adopt(self, url: str) -> None:
         parts = urlsplit(url)
@@ -78,8 +74,7 @@ class HttpStore:
             raise CallerError(f"not an http URL: {parts._replace(query='').geturl()!r}")
         if parts.username is not None:
             # Taken out of the URL so that it obeys the rule for redirects, and stays out of messages.
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._private["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+            self._private["Authorization"] = basic(parts)
         self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 

@@ -9,14 +9,14 @@ Settings in `Options.store`, with the environment variables that stand in for th
     session_token   AWS_SESSION_TOKEN
     addressing      path, virtual or auto
 
-boto3 makes the request and signs it; retries, checksums and reading the body are ours. If-Match protects a
-resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range.
+boto3 finds endpoint and credentials and signs; sending, retries, checksums and the body are ours. If-Match
+protects a resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import html
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -24,11 +24,9 @@ from urllib.parse import unquote, urlsplit
 
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
-from reknit._ranges import range_header
-from reknit._representation import Dialect
-from reknit.stores._base import Head, Response
-from reknit.stores._interim import teach
-from reknit.stores._wire import HttpResponse, as_fault
+from reknit._representation import Dialect, content_length
+from reknit.stores._base import Head, Response, settings
+from reknit.stores._wire import as_fault, ask, range_headers
 
 SCHEMES = ("s3",)
 
@@ -41,15 +39,29 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "addressing": (),
 }
 
-# Error codes that say less than they mean by their status: an expired token is a 400, and so is a slow
-# client.
+# Error codes that say less than they mean by their status: an expired token is a 400, as is a slow client.
 _TRUE_STATUS = {"ExpiredToken": 401, "TokenRefreshRequired": 401, "RequestTimeout": 408, "SlowDown": 503}
+
+# Answers that may mean: right bucket, wrong region.
+_ELSEWHERE = frozenset({301, 307, 400})
+
+_ERROR_BODY = 16 << 10
 
 
 def etag_is_md5(headers: Mapping[str, str]) -> bool:
     """Not for KMS or customer keys; multipart tags end in -N and are no 32 hex digits to begin with."""
     kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
     return not kms and "x-amz-server-side-encryption-customer-algorithm" not in headers
+
+
+class _Signed(BaseException):
+    """Brings a signed request out of botocore before it is sent.
+
+    Not an Exception: botocore would take that for a failure to send, and think about a retry.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
 
 
 class S3Store:
@@ -59,64 +71,66 @@ class S3Store:
 
     def __init__(self, bucket: str, key: str, options: Options) -> None:
         self._target = {"Bucket": bucket, "Key": key}
-        self._options, self._settings = options, _settings(options.store)
+        self._options = options
+        self._adopt(_settings(options.store))
         self.identity = f"s3 {self._settings['endpoint_url']} {bucket}/{key}"
-        self._client = self._connect()
 
     def stat(self) -> Response:
         """HeadObject."""
-        return self._call("head_object", {})
+        return self._ask("HEAD", {})
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
-        """GetObject, with Range and IfMatch for a resume."""
-        params = {}
-        if first or last is not None:
-            params["Range"] = range_header(first, last)
-        if etag is not None:
-            params["IfMatch"] = etag
-        return self._call("get_object", params)
+        """GetObject, with Range and If-Match for a resume."""
+        return self._ask("GET", range_headers(first, last, "IfMatch", etag))
 
     def renew(self) -> bool:
         """Ask the caller for new settings."""
         fresh = self._options.renew() if self._options.renew is not None else None
         if not isinstance(fresh, Mapping):
             return False
-        self._settings = _settings({**self._settings, **fresh})
-        self._client = self._connect()
+        self._adopt(_settings({**self._settings, **fresh}))
         return True
 
     def close(self) -> None:
-        """The client stays: making one costs more than a small download."""
+        """The client stays: making one takes longer than a small download."""
 
-    def _connect(self) -> Any:
+    def _adopt(self, found: dict[str, str]) -> None:
+        self._settings = found
         try:
-            return _client(
-                self._options.connect_timeout,
-                self._options.idle_timeout,
-                tuple(sorted(self._settings.items())),
-            )
+            self._client = _client(*(value for name, value in found.items() if name != "endpoint_url"))
         except ValueError as error:
             raise CallerError(f"S3 settings: {error}") from error
 
-    def _call(self, operation: str, params: dict[str, str]) -> Response:
+    def _ask(self, method: str, params: dict[str, str]) -> Response:
+        response = self._send(method, params)
+        region = response.headers.get("x-amz-bucket-region", self._settings["region"])
+        if response.status in _ELSEWHERE and region != self._settings["region"]:
+            response.close()
+            self._adopt({**self._settings, "region": region})
+            response = self._send(method, params)
+        return response if response.status < 300 else _refusal(response)
+
+    def _send(self, method: str, params: dict[str, str]) -> Response:
+        signed = self._sign(self._client.head_object if method == "HEAD" else self._client.get_object, params)
+        headers = {name: _text(value) for name, value in signed.headers.items()}
+        return ask(method, signed.url, self._options, headers, hops=0)
+
+    def _sign(self, call: Any, params: dict[str, str]) -> Any:
         import botocore.exceptions as be
 
         try:
-            answer = getattr(self._client, operation)(**self._target, **params)
-        except be.ClientError as error:
-            return _refusal(error.response)
+            call(**self._target, **params, ReknitEndpoint=self._settings["endpoint_url"])
+        except _Signed as signed:
+            return signed.request
         except (be.NoCredentialsError, be.PartialCredentialsError, be.ParamValidationError) as error:
             raise CallerError(f"S3: {error}") from error
-        except (be.HTTPClientError, be.BotoCoreError) as error:
-            if isinstance(error, (be.ConnectTimeoutError, be.EndpointConnectionError)):
-                raise StoreFault("connect", f"connect: {error}") from error
-            raise _fault(error) from error
-        meta = answer["ResponseMetadata"]
-        head = {name.lower(): value for name, value in meta["HTTPHeaders"].items()}
-        if "Body" not in answer:
-            return Head(meta["HTTPStatusCode"], head)
-        # Below botocore's StreamingBody, which reads on until it has all that was asked for.
-        return HttpResponse(meta["HTTPStatusCode"], head, answer["Body"]._raw_stream)
+        except (be.ClientError, be.BotoCoreError) as error:
+            # Credentials and sessions are fetched over the network, too.
+            try:
+                raise as_fault(error) from error
+            except (be.ClientError, be.BotoCoreError):
+                raise StoreFault("protocol", f"protocol: {error}") from error
+        raise AssertionError("botocore did not come to sending")
 
 
 def connect(url: str, options: Options) -> S3Store:
@@ -129,54 +143,39 @@ def connect(url: str, options: Options) -> S3Store:
 
 
 def _settings(given: Mapping[str, str]) -> dict[str, str]:
-    unknown = set(given) - set(_SETTINGS)
-    if unknown:
-        raise CallerError(
-            f"unknown S3 setting {', '.join(sorted(unknown))}: known are {', '.join(_SETTINGS)}"
-        )
-    found = {
-        name: given.get(name) or next((os.environ[v] for v in variables if os.environ.get(v)), "")
-        for name, variables in _SETTINGS.items()
-    }
+    found = settings("S3", given, _SETTINGS)
     if given.get("access_key"):
         found["session_token"] = given.get("session_token", "")  # one from the environment is of other keys
+    endpoint = urlsplit(found["endpoint_url"])
+    if found["endpoint_url"] and (endpoint.scheme not in ("http", "https") or not endpoint.hostname):
+        raise CallerError(f"S3 settings: endpoint_url is not an http URL: {found['endpoint_url']!r}")
+    found["region"] = found["region"] or "us-east-1"
+    found["addressing"] = found["addressing"] or ("path" if found["endpoint_url"] else "auto")
     return found
 
 
 @lru_cache(maxsize=16)
-def _client(connect_timeout: float, idle_timeout: float, settings: tuple[tuple[str, str], ...]) -> Any:
+def _client(region: str, access_key: str, secret_key: str, session_token: str, addressing: str) -> Any:
+    """A client for any endpoint."""
     try:
         from botocore.config import Config
     except ImportError as error:
         raise CallerError("s3:// needs boto3: pip install 'midstream[s3]'") from error
-    setting = dict(settings)
-    endpoint = setting["endpoint_url"] or None
-    style: Any = {"addressing_style": setting["addressing"] or ("path" if endpoint else "auto")}
-    no_proxy: Any = {"http": None, "https": None}
-    config: Any = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=idle_timeout,
-        retries={"total_max_attempts": 1},  # one layer retries, and it is not this one
-        response_checksum_validation="when_required",
-        s3=style,
-        # A proxy from the environment would catch loopback, too.
-        proxies=no_proxy if endpoint and _is_loopback(endpoint) else None,
-        max_pool_connections=4,
-    )
+    style: Any = {"addressing_style": addressing}
     client = _session().client(
         "s3",
-        region_name=setting["region"] or "us-east-1",
-        endpoint_url=endpoint,
-        aws_access_key_id=setting["access_key"] or None,
-        aws_secret_access_key=setting["secret_key"] or None,
-        aws_session_token=setting["session_token"] or None,
-        config=config,
+        region_name=region,
+        aws_access_key_id=access_key or None,
+        aws_secret_access_key=secret_key or None,
+        aws_session_token=session_token or None,
+        config=Config(retries={"total_max_attempts": 1}, s3=style),
     )
-    # As headers, not as parameters: ChecksumMode as a parameter would make botocore verify as well, and fail
-    # the read instead of leaving the decision to us.
-    with contextlib.suppress(AttributeError):  # botocore's own pool; without it, 102 and 103 end a request
-        teach(client._endpoint.http_session._manager)
-    client.meta.events.register("before-sign.s3.GetObject", _add_headers)
+    on = client.meta.events.register
+    for name in ("GetObject", "HeadObject"):
+        on(f"provide-client-params.s3.{name}", _note_endpoint)
+        on(f"before-send.s3.{name}", _hand_over)
+    on("before-endpoint-resolution.s3", _set_endpoint)
+    on("before-sign.s3.GetObject", _want_checksum)
     return client
 
 
@@ -187,28 +186,43 @@ def _session() -> Any:
     return boto3.session.Session()
 
 
-def _add_headers(request: Any, **_: Any) -> None:
+def _note_endpoint(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    context["reknit_endpoint"] = params.pop("ReknitEndpoint")
+
+
+def _set_endpoint(builtins: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    # Per call, for a client is bound to its endpoint otherwise, and takes some 15 ms to make.
+    if endpoint := context.get("reknit_endpoint"):
+        builtins["SDK::Endpoint"] = endpoint
+
+
+def _want_checksum(request: Any, **_: Any) -> None:
+    # As a header: the parameter ChecksumMode is for a botocore that reads the body itself.
     request.headers["x-amz-checksum-mode"] = "ENABLED"
-    request.headers["Accept-Encoding"] = "identity"
 
 
-def _is_loopback(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _hand_over(request: Any, **_: Any) -> None:
+    raise _Signed(request)
 
 
-def _refusal(response: Mapping[str, Any]) -> Response:
-    meta = response.get("ResponseMetadata", {})
-    error = response.get("Error", {})
-    code = str(error.get("Code", ""))
-    head = {name.lower(): value for name, value in meta.get("HTTPHeaders", {}).items()}
-    if not code.isdecimal():
-        head["x-reknit-reason"] = ": ".join(part for part in (code, str(error.get("Message", ""))) if part)
-    return Head(_TRUE_STATUS.get(code, int(meta.get("HTTPStatusCode", 0))), head)
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
-def _fault(error: Exception) -> StoreFault:
+def _refusal(response: Response) -> Response:
+    """The same with its reason, and the status it means."""
+    left = content_length(response.headers)
+    body = b""
     try:
-        return as_fault(error)
-    except Exception:
-        return StoreFault("protocol", f"protocol: {error}")
+        while len(body) < min(_ERROR_BODY, left if left is not None else _ERROR_BODY):
+            block = response.read(_ERROR_BODY)
+            if not block:
+                break
+            body += block
+    except StoreFault:
+        pass
+    response.close()
+    told = dict(re.findall(r"<(Code|Message)>([^<]*)</", body.decode(errors="replace")))
+    reason = ": ".join(html.unescape(text) for text in told.values())
+    status = _TRUE_STATUS.get(told.get("Code", ""), response.status)
+    return Head(status, {**response.headers, **({"x-reknit-reason": reason} if reason else {})})

@@ -19,7 +19,6 @@ or changed, and stays so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -27,8 +26,8 @@ from urllib.parse import quote, unquote, urlsplit
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
-from reknit.stores._base import Head, Response
-from reknit.stores._wire import Session, as_fault, range_headers
+from reknit.stores._base import Head, Response, settings
+from reknit.stores._wire import as_fault, ask, range_headers
 
 SCHEMES = ("swift", "swift+http", "swift+https")
 
@@ -70,16 +69,13 @@ class SwiftStore:
 
     dialect = Dialect("If-Match", etag_is_md5, stored_coding=True)
 
-    def __init__(self, path: str, settings: dict[str, str], options: Options) -> None:
-        self._path, self._settings, self._options = path, settings, options
-        self._session = Session(options)
-        self.identity = (
-            f"swift {settings['storage_url'] or settings['auth_url']} {settings['project']} {path}"
-        )
+    def __init__(self, path: str, found: dict[str, str], options: Options) -> None:
+        self._path, self._settings, self._options = path, found, options
+        self.identity = f"swift {found['storage_url'] or found['auth_url']} {found['project']} {path}"
 
     def stat(self) -> Response:
         """HEAD."""
-        return self._send("HEAD", {"Accept-Encoding": "identity"})
+        return self._send("HEAD", {})
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
         """GET, with Range and If-Match for a resume."""
@@ -89,13 +85,12 @@ class SwiftStore:
         """Log in again; True when there is something to log in with."""
         fresh = self._options.renew() if self._options.renew is not None else None
         if isinstance(fresh, Mapping):
-            self._settings = _settings({**self._settings, **fresh})
+            self._settings = settings("Swift", {**self._settings, **fresh}, _SETTINGS)
             return True
         return _logins.pop(self._key(), None) is not None
 
     def close(self) -> None:
-        """Close the session; the login stays for the next download."""
-        self._session.close()
+        """The login stays for the next download."""
 
     def _send(self, method: str, headers: dict[str, str]) -> Response:
         try:
@@ -103,7 +98,7 @@ class SwiftStore:
         except Denied as denied:
             return denied.answer
         private = {"X-Auth-Token": token} if token else {}
-        return self._session.send(method, f"{storage_url.rstrip('/')}/{self._path}", headers, private)
+        return ask(method, f"{storage_url.rstrip('/')}/{self._path}", self._options, headers, private)
 
     def _key(self) -> tuple[tuple[str, str], ...]:
         return tuple(sorted(self._settings.items()))
@@ -123,9 +118,7 @@ class SwiftStore:
     def _tempauth(self) -> Login:
         """Version 1: two headers there, two headers back."""
         private = {"X-Auth-User": self._settings["user"], "X-Auth-Key": self._settings["key"]}
-        answer = self._session.send(
-            "GET", self._settings["auth_url"], {"Accept-Encoding": "identity"}, private
-        )
+        answer = ask("GET", self._settings["auth_url"], self._options, {}, private)
         answer.close()
         head = answer.headers
         if answer.status not in (200, 204):
@@ -168,31 +161,19 @@ def _keystone(setting: Mapping[str, str], options: Options) -> Login:
 def connect(url: str, options: Options) -> SwiftStore:
     """A store for one object. Raises CallerError for a bad URL or missing settings."""
     parts = urlsplit(url)
-    settings = _settings(options.store)
+    found = settings("Swift", options.store, _SETTINGS)
     if parts.scheme == "swift":
         path = f"{unquote(parts.netloc)}{unquote(parts.path)}"
     else:
         version, account, path = ([*unquote(parts.path).lstrip("/").split("/", 2), "", ""])[:3]
-        settings["storage_url"] = f"{parts.scheme[6:]}://{parts.netloc}/{version}/{account}"
+        found["storage_url"] = f"{parts.scheme[6:]}://{parts.netloc}/{version}/{account}"
     if "/" not in path.strip("/"):
         raise CallerError(f"not a Swift URL (swift://container/object): {url!r}")
-    if not settings["auth_url"] and not settings["storage_url"]:
+    if not found["auth_url"] and not found["storage_url"]:
         raise CallerError(
             "Swift needs auth_url, user and key (ST_AUTH, ST_USER, ST_KEY), or storage_url and token"
         )
-    return SwiftStore(quote(path), settings, options)
-
-
-def _settings(given: Mapping[str, str]) -> dict[str, str]:
-    unknown = set(given) - set(_SETTINGS)
-    if unknown:
-        raise CallerError(
-            f"unknown Swift setting {', '.join(sorted(unknown))}: known are {', '.join(_SETTINGS)}"
-        )
-    return {
-        name: given.get(name) or next((os.environ[v] for v in variables if os.environ.get(v)), "")
-        for name, variables in _SETTINGS.items()
-    }
+    return SwiftStore(quote(path), found, options)
 
 
 def _fault(error: Exception) -> StoreFault:

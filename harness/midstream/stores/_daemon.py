@@ -1,0 +1,161 @@
+"""A server that is no Python, held by a process of ours so that it ends when its owner does.
+
+    python -m midstream.stores._daemon [--owned FOLDER] [--ready PATH] [--fill FILE] -- COMMAND ...
+
+`{port}` in the command, and in FILE, becomes a free port of 127.0.0.1. Prints one line of JSON, {"port"}, once the server
+answers a GET of PATH there. The command is in a group of its own, out of the way of Ctrl-C, and Linux kills
+it should this process be killed. Nothing here waits for the server to end gently: its data go with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import functools
+import http.client
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from midstream._processes import announce
+
+READY_SECONDS = 18.0  # a little less than the owner waits
+TRIES = 3  # a port that was free may be taken before the server has it
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class _Ended(Exception):
+    """The server has ended by itself."""
+
+
+def die_with_parent(libc: ctypes.CDLL, number: int) -> None:
+    """Have Linux send this process a signal when the thread that started it ends."""
+    libc.prctl(_PR_SET_PDEATHSIG, number)
+
+
+class Daemon:
+    """The server, its port, and who wants it ended."""
+
+    def __init__(self, command: Sequence[str], ready: str, fill: Path | None, folder: Path | None) -> None:
+        self._template = command
+        self._fill = fill
+        self._text = fill.read_text() if fill else ""
+        self._ready = ready
+        self._folder = folder
+        self._owner = os.getppid()
+        self._libc = ctypes.CDLL(None)
+        self._process: subprocess.Popen[bytes] | None = None
+        # Signals are only ever read from here, so that none comes between a look and a wait.
+        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if folder:
+            die_with_parent(self._libc, signal.SIGUSR1)  # only a reason to look: see `guard`
+
+    def start(self) -> int:
+        """Start the server; its port once it answers. Raises _Ended."""
+        for last in (*[False] * (TRIES - 1), True):
+            port = free_port()
+            if self._fill:
+                self._fill.write_text(self._text.replace("{port}", str(port)))
+            self._process = subprocess.Popen(
+                [word.replace("{port}", str(port)) for word in self._template],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # into the log
+                process_group=0,
+                preexec_fn=functools.partial(die_with_parent, self._libc, signal.SIGKILL),
+            )
+            deadline = time.monotonic() + READY_SECONDS
+            while not answers(port, self._ready):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    break
+                self._look(0.01)
+            else:
+                return port
+            if last or self._process.poll() is None:
+                break
+        raise _Ended
+
+    def serve(self) -> None:
+        """Wait until the server ends or nobody wants it any more."""
+        while True:
+            self._look(None)
+
+    def _look(self, seconds: float | None) -> None:
+        """Heed what has happened within so many seconds."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if self._folder:
+            poll.register(0, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
+        if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
+            self.end(0)
+        orphan = self._folder and os.getppid() != self._owner
+        if orphan or (0 in ready and not os.read(0, 4096)):
+            self.end(0, remove=True)
+        if self._process and self._process.poll() is not None:
+            raise _Ended
+
+    def end(self, status: int, remove: bool = False) -> None:
+        """Kill the server and whatever it has started, then end."""
+        if self._process:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()
+        if remove and self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(status)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a GET is answered, and not by an excuse."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m midstream.stores._daemon")
+    parser.add_argument("--owned", type=Path, metavar="FOLDER", help="end with stdin, and remove FOLDER then")
+    parser.add_argument("--ready", default="/", metavar="PATH")
+    parser.add_argument("--fill", type=Path, metavar="FILE", help="a configuration that names the port")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    daemon = Daemon(options.command, options.ready, options.fill, options.owned)
+    try:
+        announce(port=daemon.start())
+        daemon.serve()
+    except _Ended:
+        sys.stderr.write(f"{options.command[0]} has ended\n")
+        daemon.end(1)
+    except OSError as error:
+        sys.stderr.write(f"{options.command[0]}: {error}\n")
+        daemon.end(1)
+
+
+if __name__ == "__main__":
+    main()
