@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,13 +22,13 @@ from sins import SINS  # noqa: E402
 from midstream._registry import members  # noqa: E402
 from midstream._verdict import FINE, MEANING, Verdict  # noqa: E402
 
-VARIANTS = 3
+VARIANTS = 2
 BASE = "skips_the_digest"  # what those that look at no digest are caught by for that alone
 PAGE = ROOT / "docs" / "kill-matrix.md"
 HEAD = """# Kill matrix
 
-A saboteur is a client with one sin; `tests/saboteurs/` holds a correct client and {sins} of them, each a small
-override. This page is written by `tools/killmatrix.py` from a run of {cases:,} cases on the bundled origin.
+A saboteur is a client with one sin; `tests/saboteurs/` holds a correct client and {sins} of them, each a
+small override. This page is written by `tools/killmatrix.py` from {cases:,} cases on the bundled origin.
 Run one yourself:
 
 ```
@@ -69,72 +68,68 @@ def ordered(name: str, found: Sequence[Row]) -> list[str]:
     return [i for i in meant if i in all_ids] + sorted(set(all_ids))
 
 
+def verdicts_of(found: Sequence[Row]) -> str:
+    """Each verdict with the number of scenarios that gave it, most first."""
+    count = Counter(verdict for _, verdict in {(row.scenario, row.verdict) for row in found})
+    return ", ".join(f"{v} {n}" for v, n in sorted(count.items(), key=lambda item: (-item[1], item[0])))
+
+
+def saboteurs(caught: dict[str, list[Row]]) -> str:
+    lines = [
+        (f"`{name}`", SINS[name].__doc__, verdicts_of(found), shown(ordered(name, found)))
+        for name, found in caught.items()
+    ]
+    return table(("saboteur", "sin", "verdicts", "caught by"), lines)
+
+
+def checks(caught: dict[str, list[Row]]) -> str:
+    lines = []
+    for check, member in members("checks"):
+        guilty = [name for name, found in caught.items() if any(check in row.checks for row in found)]
+        lines.append((f"`{check}`", member.summary, shown(guilty)))
+    return table(("check", "rule", "tripped by"), lines)
+
+
+def verdicts(caught: dict[str, list[Row]]) -> str:
+    lines = []
+    for verdict in Verdict:
+        if verdict not in FINE and verdict is not Verdict.HARNESS_ERROR:
+            guilty = [n for n, found in caught.items() if any(row.verdict == verdict for row in found)]
+            lines.append((verdict.value, MEANING[verdict], shown(guilty)))
+    return table(("verdict", "meaning", "deserved by"), lines)
+
+
+def catches(rows: dict[str, list[Row]]) -> str:
+    lines = []
+    for loaded in filter(strict, scenarios()):
+        guilty = [n for n in rows if any(row.caught and row.scenario == loaded.id for row in rows[n])]
+        lines.append((f"`{loaded.id}`", len(guilty), shown(sorted(guilty))))
+    return table(("scenario", "catches", "for instance"), lines)
+
+
 def page(rows: dict[str, list[Row]]) -> str:
     caught = {name: caught_rows(name, rows) for name in sorted(SINS)}
-    parts = [HEAD.format(sins=len(SINS), cases=sum(map(len, rows.values())))]
-    lines = []
-    for name, found in caught.items():
-        verdicts = Counter(
-            {v: len({r.scenario for r in found if r.verdict == v}) for v in {r.verdict for r in found}}
-        )
-        said = ", ".join(
-            f"{verdict} {count}" for verdict, count in sorted(verdicts.items(), key=lambda i: (-i[1], i[0]))
-        )
-        lines.append((f"`{name}`", SINS[name].__doc__, said, shown(ordered(name, found))))
-    parts.append("## Saboteurs\n\nVerdicts with the number of scenarios.\n")
-    parts.append(table(("saboteur", "sin", "verdicts", "caught by"), lines))
-    by_check: dict[str, list[str]] = {}
-    for name, found in caught.items():
-        for check in sorted(set(chain.from_iterable(row.checks for row in found))):
-            by_check.setdefault(check, []).append(name)
-    parts.append("\n## Checks\n")
-    parts.append(
-        table(
-            ("check", "rule", "tripped by"),
-            [(f"`{i}`", check.summary, shown(by_check.get(i, []))) for i, check in members("checks")],
-        )
-    )
-    accusing = [v for v in Verdict if v not in FINE and v is not Verdict.HARNESS_ERROR]
-    parts.append("\n## Verdicts\n")
-    parts.append(
-        table(
-            ("verdict", "meaning", "deserved by"),
-            [
-                (
-                    v.value,
-                    MEANING[v],
-                    shown(n for n, found in caught.items() if v in {r.verdict for r in found}),
-                )
-                for v in accusing
-            ],
-        )
-    )
-    parts.append(
-        "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n"
-    )
-    tripped = {
-        s.id: [n for n in caught if s.id in {r.scenario for r in rows[n] if r.caught}]
-        for s in scenarios()
-        if strict(s)
-    }
-    parts.append(
-        table(
-            ("scenario", "catches", "for instance"),
-            [(f"`{i}`", len(n), shown(n)) for i, n in tripped.items()],
-        )
-    )
+    parts = [
+        HEAD.format(sins=len(SINS), cases=sum(map(len, rows.values()))),
+        "## Saboteurs\n\nVerdicts with the number of scenarios that gave them.\n",
+        saboteurs(caught),
+        "\n## Checks\n",
+        checks(caught),
+        "\n## Verdicts\n",
+        verdicts(caught),
+        "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n",
+        catches(rows),
+    ]
     return "\n".join(parts) + "\n"
 
 
 def main() -> int:
-    with Zoo() as zoo, ThreadPoolExecutor(2) as lanes:
+    with Zoo() as zoo, ThreadPoolExecutor(4) as lanes:
 
         def run(name: str) -> list[Row]:
             sin = SINS[name]
-            driver = f"py:{ZOO / 'sins.py'}:{name}"
-            found = zoo.run(
-                driver, list(cases_for(tuple(sin.caught), sin.slow, VARIANTS)), sin.deadline or DEADLINE
-            )
+            cases = list(cases_for(tuple(sin.caught), sin.slow, VARIANTS))
+            found = zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases, sin.deadline or DEADLINE)
             print(f"{name}: {len(found)} cases, {sum(row.caught for row in found)} accuse", flush=True)
             return found
 

@@ -82,6 +82,8 @@ class Grounds:
         if case.store.signed and any(rule.edits for rule in schedule_of(case.variant).rules):
             reason = f"{case.store.id} verifies signatures: a request cannot be edited on its way"
             return without(case, Verdict.NOT_APPLICABLE, reason)
+        if case.scenario.model.object.part and not case.driver.parts:
+            return without(case, Verdict.NOT_APPLICABLE, f"{case.driver.id} fetches whole objects only")
         place = self.place(case.store, case.injector)
         control = self._control(case, process)
         return Runner(place, process).run(case, control)

@@ -8,6 +8,7 @@ started (from the cache that `midstream install NAME` fills, or on PATH), else i
 from __future__ import annotations
 
 import functools
+import importlib
 import ipaddress
 import os
 import re
@@ -253,7 +254,7 @@ def _docker_answers() -> str:
 def docker_client() -> Any:
     """A client of the docker daemon; raises SetupError without the SDK."""
     try:
-        import docker
+        docker = importlib.import_module("docker")
     except ImportError:
         raise SetupError("the docker SDK is not installed; pip install 'midstream[docker]'") from None
     return docker.from_env(timeout=60)

@@ -21,7 +21,7 @@ from midstream._evidence import REDACTED, Evidence, Facts, fold, redact_target
 from midstream._scenario import Loaded, Scenario, Variant, load_text, parse_size, schedule_of
 from midstream._schedule import Schedule
 from midstream._stage import Stage
-from midstream._verdict import Expectation, Judgement, Outcome, Seen, Verdict, judge, tidy
+from midstream._verdict import Expectation, Judgement, Outcome, Seen, Sink, Verdict, judge, tidy
 from midstream._workers import DriverProcess, process_for
 from midstream.checks import run_all
 from midstream.drivers import Driver, Job
@@ -214,6 +214,12 @@ def traits_of(model: Scenario) -> Traits:
     return Traits(o.validator, o.framing, o.ranges, o.digest, o.head, o.layout)
 
 
+def from_part(sink: Sink, first: int) -> Sink:
+    """The sink of a driver that fetched a part, told in offsets of the part."""
+    runs = (replace(r, origin=r.origin - first) if r.source > 0 else r for r in sink.runs)
+    return replace(sink, runs=tuple(runs))
+
+
 def without(case: Case, verdict: Verdict, text: str) -> Result:
     """The result of a case that was not run, or not to its end."""
     level = "harness" if verdict is Verdict.HARNESS_ERROR else ""
@@ -268,8 +274,11 @@ class Runner:
             objects = [(c.generation, c.size) for c in stage.objects]
             if schedule.needs_twin:
                 objects.append((2, size))
+            first, length = model.object.bounds(size)
+            wanted = tuple((g, model.object.bounds(s)[1]) for g, s in objects)
             specs = [str(rule) for rule in schedule.rules]
-            seen = Seen(expectation(model, tuple(objects)), outcome, sink, facts, size, specs)
+            seen = Seen(expectation(model, wanted), outcome, from_part(sink, first), facts, length, specs)
+            seen = replace(seen, total=size)
             judgement = judge(replace(seen, findings=run_all(seen)))
         return Result(case, judgement, outcome, facts, evidence, sink.runs)
 
@@ -291,6 +300,9 @@ class Runner:
             env = {**access.env, **(authority.env if authority else {})}
             headers = {"Authorization": TOKEN} if access.kind == "http" else {}
             job = Job(stage.dest, access.kind, access.url, access.native, env, headers=headers)
+            if model.object.part:
+                first, length = model.object.bounds(case.variant.size)
+                job = replace(job, first=first, length=length)
             outcome = stage.run(
                 self.process,
                 job,

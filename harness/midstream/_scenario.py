@@ -61,6 +61,17 @@ class ObjectModel(_Strict):
         "plain", description="one piece, an S3 multipart upload, or a Swift large object (static or dynamic)"
     )
 
+    part: str = Field(
+        "", pattern=r"^(\d+-\d+)?$", description="the bytes that are asked for, FIRST-LAST; nothing: all of them"
+    )
+
+    def bounds(self, size: int) -> tuple[int, int]:
+        """Offset and length of what is asked for, in an object of this size."""
+        if not self.part:
+            return 0, size
+        first, last = map(int, self.part.split("-"))
+        return first, max(0, min(last + 1, size) - first)
+
     @field_validator("size")
     @classmethod
     def _readable(cls, value: int | str) -> int | str:

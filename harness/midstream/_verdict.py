@@ -155,6 +155,11 @@ class Seen:
     specs: Sequence[str] = ()
     control: str = "pass"  # how the control case without faults ended
     findings: Sequence[Finding] = field(default=())
+    total: int = -1  # the whole object's size, where `object_size` is that of the part asked for
+
+    @property
+    def whole(self) -> int:
+        return self.object_size if self.total < 0 else self.total
 
 
 def numbers(n: int) -> str:

@@ -41,23 +41,23 @@ class Digest:
         return digest
 
 
-def offered(headers: Mapping[str, str], *, etag_is_md5: bool) -> tuple[Digest, ...]:
-    """The digests of the whole object in the head of a 200 answer to a GET without Range.
+def offered(headers: Mapping[str, str], *, etag_is_md5: bool, part: bool = False) -> tuple[Digest, ...]:
+    """The digests of the whole object in the head of an answer; `part`: of one that holds a part of it.
 
-    Content-Digest and Content-MD5 cover the content of the message (RFC 9530 §2, RFC 1864), which is the
-    whole representation there and nowhere else. S3's composite checksums, ending in -N or marked COMPOSITE,
-    are digests of digests and left out. An ETag counts only where the store says it is an MD5.
+    Content-Digest, Content-MD5 and S3's checksums cover the content of the message (RFC 9530 §2, RFC 1864),
+    which is the whole representation in a 200 alone. S3's composite checksums, ending in -N or marked
+    COMPOSITE, are digests of digests and left out. An ETag counts only where the store says it is an MD5.
     """
     found: list[Digest | None] = []
-    for field in ("repr-digest", "content-digest"):
+    for field in ("repr-digest",) if part else ("repr-digest", "content-digest"):
         for name, value in _REPR_DIGEST.findall(headers.get(field, "")):
             if name in _RFC9530:
                 found.append(_from_base64(_RFC9530[name], value, field))
-    if headers.get("x-amz-checksum-type", "").upper() != "COMPOSITE":
-        for name in _AMZ:
-            field = f"x-amz-checksum-{name}"
-            found.append(_from_base64(name, headers.get(field, ""), field))
-    found.append(_from_base64("md5", headers.get("content-md5", ""), "content-md5"))
+    if not part:
+        fields = {"md5": "content-md5"}
+        if headers.get("x-amz-checksum-type", "").upper() != "COMPOSITE":
+            fields |= {name: f"x-amz-checksum-{name}" for name in _AMZ}
+        found += [_from_base64(name, headers.get(field, ""), field) for name, field in fields.items()]
     etag = headers.get("etag", "").strip().strip('"').lower()
     if etag_is_md5 and re.fullmatch("[0-9a-f]{32}", etag):
         found.append(Digest("md5", etag, "etag"))

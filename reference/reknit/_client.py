@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from reknit import stores
-from reknit._checksums import Digest, wanted
-from reknit._errors import Exhausted, Refused, StoreFault
+from reknit._errors import CallerError, Exhausted, Refused, StoreFault
 from reknit._filesink import Disk, FileSink
-from reknit._machine import Machine
 from reknit._options import Options, Report, Stat
-from reknit._representation import Representation, content_length, media_type
+from reknit._ranges import WHOLE, Slice
+from reknit._representation import content_length, media_type
 from reknit._sink import StreamSink
 from reknit._transfer import ProgressCallback, Transfer
 from reknit._validators import strong_etag
@@ -23,37 +22,40 @@ def download(
     url: str,
     dest: str | Path,
     *,
+    first: int = 0,
+    length: int | None = None,
     options: Options | None = None,
     progress: ProgressCallback | None = None,
     _disk: Disk | None = None,
 ) -> Report:
     """Fetch `url` into the file `dest`, which appears whole and verified or not at all.
 
-    What an earlier call to the same pair left behind is continued. Raises ReknitError: Exhausted when the
-    store kept failing (call again to continue), Refused for a final answer, Integrity when the bytes are
-    not proved to be the object, Changed when it was replaced too often, SinkError for the local disk,
+    With `first` and `length`, that slice alone: as much of it as the object has. What an earlier call for the
+    same left behind is continued. Raises ReknitError: Exhausted when the store kept failing (call again to
+    continue), Refused for a final answer and for a slice that begins beyond the end, Integrity when the bytes
+    are not proved to be the object, Changed when it was replaced too often, SinkError for the local disk,
     CallerError for the call.
     """
     options = options or Options()
-    expect = options.expected
-
-    def choose(known: Representation) -> tuple[Digest, ...]:
-        return wanted(known.digests, verify=options.verify, expect=expect)
-
-    store = stores.open_store(url, options)
-    try:
-        with FileSink(Path(dest), store.identity, choose, options.checkpoint_bytes, _disk) as sink:
-            machine = _machine(store, options, known=sink.representation, held=sink.held)
-            transfer = Transfer(store, machine, sink, options, progress)
-            try:
+    part = _slice(first, length, options)
+    with closing(stores.open_store(url, options)) as store:
+        identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
+        with FileSink(Path(dest), identity, options, _disk) as sink:
+            transfer = Transfer(
+                store,
+                sink,
+                options,
+                progress,
+                part=part,
+                known=sink.representation,
+                held=sink.held,
+                kept=sink.kept(),
+            )
+            with closing(transfer):
                 while transfer.step():
                     pass
-            finally:
-                transfer.close()
             sink.publish()
             return transfer.report()
-    finally:
-        store.close()
 
 
 def stat(url: str, *, options: Options | None = None) -> Stat:
@@ -61,14 +63,12 @@ def stat(url: str, *, options: Options | None = None) -> Stat:
     Exhausted.
     """
     options = options or Options()
-    store = stores.open_store(url, options)
-    try:
-        head = store.stat()
+    with closing(stores.open_store(url, options)) as store:
+        try:
+            head = store.stat()
+        except StoreFault as fault:
+            raise Exhausted(str(fault), fault.__cause__ or fault) from fault
         head.close()
-    except StoreFault as fault:
-        raise Exhausted(str(fault), fault.__cause__ or fault) from fault
-    finally:
-        store.close()
     if head.status != 200:
         reason = head.headers.get("x-reknit-reason", "")
         raise Refused(
@@ -85,27 +85,36 @@ def stat(url: str, *, options: Options | None = None) -> Stat:
 
 
 def open_stream(
-    url: str, *, options: Options | None = None, progress: ProgressCallback | None = None
+    url: str,
+    *,
+    first: int = 0,
+    length: int | None = None,
+    options: Options | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Stream:
-    """Open `url` for reading as one unbroken stream. No traffic before the first read.
+    """Open `url`, or the slice of it, for reading as one unbroken stream. No traffic before the first read.
 
     Raises CallerError now, and the errors of `download` while reading. Bytes handed out cannot be taken
     back, so an object that changes after the first of them raises Changed.
     """
     options = options or Options()
-    return Stream(stores.open_store(url, options), options, progress)
+    part = _slice(first, length, options)
+    return Stream(stores.open_store(url, options), options, progress, part)
 
 
 class Stream(io.RawIOBase):
-    """The reader `open_stream` returns. The end is signalled only after the whole object came and was
-    verified.
-    """
+    """The reader `open_stream` returns. It ends only after the whole object came and was verified."""
 
-    def __init__(self, store: stores.Store, options: Options, progress: ProgressCallback | None) -> None:
+    def __init__(
+        self,
+        store: stores.Store,
+        options: Options,
+        progress: ProgressCallback | None = None,
+        part: Slice = WHOLE,
+    ) -> None:
         super().__init__()
         self._store, self._sink = store, StreamSink()
-        machine = _machine(store, options, rewindable=False)
-        self._transfer = Transfer(store, machine, self._sink, options, progress)
+        self._transfer = Transfer(store, self._sink, options, progress, part=part, rewindable=False)
         self._more = True
         self._error: BaseException | None = None
 
@@ -144,27 +153,11 @@ class Stream(io.RawIOBase):
             self._store.close()
         super().close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
-
-def _machine(
-    store: stores.Store,
-    options: Options,
-    *,
-    rewindable: bool = True,
-    known: Representation | None = None,
-    held: int = 0,
-) -> Machine:
-    return Machine(
-        store.dialect,
-        options.limits,
-        options.roll,
-        rewindable=rewindable,
-        verify=options.verify,
-        expect=options.expected,
-        known=known,
-        held=held,
-    )
+def _slice(first: int, length: int | None, options: Options) -> Slice:
+    part = Slice(first, length)
+    if first < 0 or (length is not None and length < 0):
+        raise CallerError(f"not a slice: {length} bytes from byte {first}")
+    if options.expect is not None and not part.whole:
+        raise CallerError("`expect` is the digest of the whole object, and a slice was asked for")
+    return part

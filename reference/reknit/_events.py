@@ -64,12 +64,16 @@ Event = Answer | Data | End | Dropped | Renewed | Sized | Verified
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """GET from byte `first` to the end; a plain GET without Range when it is 0. `etag` is the condition's
-    value.
-    """
+    """GET bytes `first`..`last` (None: to the end) if `etag` still holds; a plain GET when none is set."""
 
     first: int = 0
     etag: str | None = None
+    last: int | None = None
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it has a Range."""
+        return self.first > 0 or self.last is not None
 
 
 @dataclass(frozen=True, slots=True)

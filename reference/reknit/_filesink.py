@@ -6,16 +6,15 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from reknit import _journal, _partial
-from reknit._checksums import Digest
 from reknit._errors import CallerError, Changed, Integrity, Refused, SinkError
+from reknit._options import Options
 from reknit._representation import Representation
-from reknit._sink import Hashes
 
 # Marks are cheap but not free: the first after 16 KiB, then one for each eighth more, at most 1 MiB apart.
 _FIRST_MARK, _MARK_SHARE, _LAST_MARK = 16 << 10, 3, 1 << 20
@@ -51,19 +50,11 @@ class FileSink:
     """A partial folder beside `dest`, renamed onto it by `publish`. A context manager: leaving it keeps
     what a later download can use and removes the rest. Raises SinkError for what the disk refuses."""
 
-    def __init__(
-        self,
-        dest: Path,
-        identity: str,
-        choose: Callable[[Representation], tuple[Digest, ...]],
-        checkpoint: int,
-        disk: Disk | None = None,
-    ) -> None:
-        self.dest, self._identity, self._choose = Path(os.path.realpath(dest)), identity, choose
-        self._checkpoint, self._disk = checkpoint, disk or Disk()
+    def __init__(self, dest: Path, identity: str, options: Options, disk: Disk | None = None) -> None:
+        self.dest, self._identity = Path(os.path.realpath(dest)), identity
+        self._options, self._disk = options, disk or Disk()
         self.representation: Representation | None = None
         self.held = self._crc = self._marked = self._durable = 0
-        self._hashes = Hashes()
         self._folder: Path | None = None
         self._data = self._journal = -1
         self._journal_end = 0
@@ -98,10 +89,8 @@ class FileSink:
         finally:
             self._leave()
 
-    def pin(self, representation: Representation, wanted: tuple[Digest, ...]) -> None:
+    def pin(self, representation: Representation) -> None:
         """See Sink.pin. Nothing is written yet: a small download that meets no trouble needs no journal."""
-        if not self.held:
-            self._hashes.start(wanted)
         self.representation = representation
         self._resumable = self._binds(representation)
         self._headed = False
@@ -110,10 +99,9 @@ class FileSink:
         """See Sink.write."""
         with self._guard("cannot write the partial"):
             self._write(self._data, data, self.held)
-            self._hashes.update(data)
             self._crc = zlib.crc32(data, self._crc)
             self.held += len(data)
-            if self.held - self._durable >= self._checkpoint:
+            if self.held - self._durable >= self._options.checkpoint_bytes:
                 self._mark(durable=True)
             elif self.held - self._marked >= min(_LAST_MARK, max(_FIRST_MARK, self.held >> _MARK_SHARE)):
                 self._mark()
@@ -126,7 +114,6 @@ class FileSink:
             self._disk.truncate(self._data, 0)
         self.held = self._crc = self._marked = self._durable = self._journal_end = 0
         self.representation, self._resumable = None, False
-        self._hashes.start(())
 
     def pause(self) -> None:
         """See Sink.pause: claim every byte, for the process may not come back."""
@@ -134,9 +121,12 @@ class FileSink:
             with self._guard("cannot write the journal"):
                 self._mark()
 
-    def wrong(self, digests: tuple[Digest, ...]) -> Digest | None:
-        """See Sink.wrong."""
-        return self._hashes.wrong(digests)
+    def kept(self) -> Iterator[bytes]:
+        """What an earlier download left, from the disk."""
+        with self._guard("cannot read the partial"), open(self._data, "rb", closefd=False) as file:
+            file.seek(0)
+            while block := file.read(1 << 20):
+                yield block
 
     def publish(self) -> None:
         """Flush, then rename: the name holds the old content or all of the new, also after a power cut."""
@@ -162,7 +152,7 @@ class FileSink:
             else:
                 self._drop(data, folder)
         if self._folder is not None and self.representation is not None:
-            self._begin_again(self._folder, self.representation)
+            self._begin_again(self._folder)
 
     @staticmethod
     def _drop(data: int, folder: Path | None) -> None:
@@ -190,19 +180,12 @@ class FileSink:
 
     def _binds(self, known: Representation) -> bool:
         """Whether a continuation can be bound to this version, by a strong tag or by a digest in the end."""
-        return known.etag is not None or bool(self._choose(known))
+        return known.etag is not None or bool(self._options.wanted(known.digests))
 
-    def _begin_again(self, folder: Path, known: Representation) -> None:
-        """Cut off what is not proved, feed the hashes from the disk, and go on with the journal."""
+    def _begin_again(self, folder: Path) -> None:
+        """Cut off what is not proved, and go on with the journal."""
         self._marked, self._resumable, self._headed = self.held, True, True
         self._disk.truncate(self._data, self.held)
-        wanted = self._choose(known)
-        self._hashes.start(wanted)
-        if wanted:
-            with open(self._data, "rb", closefd=False) as file:
-                file.seek(0)
-                while block := file.read(1 << 20):
-                    self._hashes.update(block)
         self._journal = self._disk.open(folder / _partial.JOURNAL, os.O_RDWR)
         self._journal_end = os.fstat(self._journal).st_size
         self._append(b"\n")  # a line torn by the kill ends here, not inside the next one

@@ -40,38 +40,48 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the sink holds: `count` bytes of `representation`.
+    """What the sink holds: `count` bytes of `representation`, up to `position` of the object.
 
     `provable`: a digest of the whole object will be verified, so bytes may be joined without a strong tag.
-    `earlier` is the last version seen, even if nothing of it is held any more.
+    `earlier` is the last version seen, even if nothing of it is held any more. `asked` is the range that was
+    asked for, its last position None for the end; None for a plain GET.
     """
 
     count: int
+    position: int
     representation: Representation | None
     earlier: Representation | None
     provable: bool
     rewindable: bool
+    asked: tuple[int, int | None] | None
 
 
-def judge_partial(headers: Mapping[str, str], held: Held, asked: int) -> Judgement:
+def judge_partial(headers: Mapping[str, str], held: Held, dialect: Dialect) -> Judgement:
     """Judge a 206. "A client MUST inspect Content-Type and Content-Range" (RFC 9110 §15.3.7)."""
-    ours = held.representation
-    if not asked or ours is None:
+    if held.asked is None:
         return _unusable("206 to a request without Range")
+    first, last = held.asked
     if media_type(headers) == "multipart/byteranges":
         return _unusable("206 with multipart/byteranges to a single range (§15.3.7.2)")
     span = parse_content_range(headers.get("content-range"))
     if span is None or span.first < 0:
         return _unusable(f"206 with Content-Range {headers.get('content-range')!r} (§14.4)")
-    match = ours.match(headers)
-    if match is Match.CHANGED:
-        return Judgement(Verdict.REPLACED, "the 206 is of another version (§15.3.7.3)")
-    if match is Match.UNKNOWN and not held.provable:
-        return _unusable("206 without the entity tag that §15.3.7 requires")
+    ours = held.representation
+    if ours is None:
+        # Nothing to compare it with yet: it pins what the later ones must match.
+        ours = Representation.read(headers, dialect, span)
+        if ours.coding and not dialect.stored_coding:
+            return _encoded(ours.coding)
+    else:
+        match = ours.match(headers)
+        if match is Match.CHANGED:
+            return Judgement(Verdict.REPLACED, "the 206 is of another version (§15.3.7.3)")
+        if match is Match.UNKNOWN and not held.provable:
+            return _unusable("206 without the entity tag that §15.3.7 requires")
     if content_coding(headers) != ours.coding:
         return _unusable(f"206 in coding {content_coding(headers)!r}: its ranges count other bytes (§14.1.2)")
-    if span.first != asked:
-        return _unusable(f"206 from byte {span.first} where {asked} was asked for")
+    if span.first != first or (last is not None and span.last > last):
+        return _unusable(f"206 of {span.first}-{span.last} where {first}-{last or ''} was asked for")
     if ours.total is not None and (span.last >= ours.total or span.total not in (None, ours.total)):
         return _unusable(f"206 of {span.total} bytes where the object has {ours.total}")
     if content_length(headers) not in (None, span.size):
@@ -89,16 +99,13 @@ def judge_whole(headers: Mapping[str, str], held: Held, dialect: Dialect) -> Jud
     theirs = Representation.read(headers, dialect)
     ours = held.representation
     if theirs.coding and not dialect.stored_coding:
-        # A first answer is refused for good: its bytes are not the object's, and no digest, size or range of
-        # the object applies to them.
-        why = f"content-coded as {theirs.coding!r} though identity was asked for"
-        return _unusable(why) if held.count else Judgement(Verdict.ENCODED, why)
+        return _unusable("200 in a content coding") if held.count else _encoded(theirs.coding)
     match = Match.UNKNOWN if ours is None else ours.match(headers)
     if match is not Match.SAME and _looks_foreign(theirs, held.earlier):
         return _unusable(f"200 of type {theirs.media!r} and no validator of ours: an error page (§15)")
     if ours is None or not held.count:
         return Judgement(Verdict.FRESH, "", theirs, theirs.total)
-    too_short = theirs.total is not None and theirs.total < held.count
+    too_short = theirs.total is not None and theirs.total < held.position
     same_size = theirs.total is None or ours.total is None or theirs.total == ours.total
     if match is Match.SAME or (
         match is Match.UNKNOWN and held.provable and not held.rewindable and same_size
@@ -121,6 +128,11 @@ def _looks_foreign(theirs: Representation, earlier: Representation | None) -> bo
     if earlier is None or theirs.media == earlier.media:
         return False
     return theirs.media == "text/html" or (earlier.etag is not None and theirs.etag is None)
+
+
+def _encoded(coding: str) -> Judgement:
+    """A first answer is refused for good: no digest, size or range of the object applies to its bytes."""
+    return Judgement(Verdict.ENCODED, f"content-coded as {coding!r} though identity was asked for")
 
 
 def _unusable(why: str) -> Judgement:

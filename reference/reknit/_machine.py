@@ -18,12 +18,13 @@ between two steps of progress, the one fresh start after a digest mismatch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from reknit import _events as ev
 from reknit._checksums import Digest, wanted
 from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault
 from reknit._judge import Held, Judgement, Verdict, judge_partial, judge_whole
-from reknit._ranges import parse_content_range
+from reknit._ranges import WHOLE, Slice, parse_content_range
 from reknit._representation import Dialect, Match, Representation, content_coding, content_length, is_chunked
 from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
 
@@ -38,9 +39,9 @@ _ODD_ANSWERS = 2
 class Machine:
     """Decides everything about one download.
 
-    `known` and `held` are what an earlier process left, if anything. `rewindable` says whether the sink can
-    be emptied. `roll` returns a number in [0, 1) for the jitter. `expect` is the caller's digest of the
-    object.
+    `part` is what is wanted of the object. `known` and `held` are what an earlier process left, if anything.
+    `rewindable` says whether the sink can be emptied. `roll` returns a number in [0, 1) for the jitter.
+    `expect` is the caller's digest of the object.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Machine:
         limits: Limits,
         roll: Callable[[], float],
         *,
+        part: Slice = WHOLE,
         rewindable: bool = True,
         verify: bool = True,
         expect: Digest | None = None,
         known: Representation | None = None,
         held: int = 0,
     ) -> None:
-        self._dialect, self._limits, self._roll = dialect, limits, roll
+        self._dialect, self._limits, self._roll, self._part = dialect, limits, roll, part
         self._rewindable, self._verify, self._expect = rewindable, verify, expect
         self.representation = self._earlier = known
         self.held = self._best = held
@@ -65,7 +67,7 @@ class Machine:
         self._odd = 0  # range answers in a row that could not be used
         self._ranged = True
         self._renewed = self._mismatched = False
-        self._asked = 0  # the first byte asked for
+        self._asked = ev.Request()
         self._skip = 0  # body bytes still to be dropped
         self._left: int | None = None  # body bytes still to be taken; None: until it ends
         self._chunked = False
@@ -77,12 +79,10 @@ class Machine:
 
     def start(self) -> list[ev.Action]:
         """The first actions."""
-        known = self.representation
-        if known is not None and known.total == self.held:
-            return self._whole()  # §14.1.1: never ask for the bytes from the end on
-        return [self._request()]
+        # §14.1.1: never ask for no bytes, or for those from the end on.
+        return self._whole() if self.held == self.target else [self._request()]
 
-    def receive(self, event: Event) -> list[ev.Action]:
+    def receive(self, event: ev.Event) -> list[ev.Action]:
         """Take one event, return what to do now."""
         match event:
             case ev.Data(size):
@@ -109,15 +109,29 @@ class Machine:
         offers = self.representation.digests if self.representation else ()
         return wanted(offers, verify=self._verify, expect=self._expect)
 
+    @property
+    def target(self) -> int | None:
+        """How many bytes the sink will hold in the end, once that is known."""
+        return self._part.size(self.representation.total if self.representation else None)
+
+    @property
+    def _position(self) -> int:
+        """The next byte of the object."""
+        return self._part.first + self.held
+
     def _request(self) -> ev.Request:
         self.requests += 1
+        self.resumes += bool(self.held)
+        self._skip = 0
         ours = self.representation
-        self._asked = self.held if self._ranged and ours is not None else 0
-        if self.held:
-            self.resumes += 1
-        # §13.1.1, §13.1.5: the condition binds the rest to the first answer. A plain GET needs none: it
-        # brings a whole representation, and its tag says which.
-        return ev.Request(self._asked, ours.etag if self._asked and ours else None)
+        # A plain GET needs no condition: it brings a whole representation, and its tag says which.
+        self._asked = ev.Request()
+        if self._ranged and (ours is not None or not self._part.whole):
+            self._asked = ev.Request(self._position, last=self._part.last)
+        if self._asked.ranged and ours is not None:
+            # §13.1.1, §13.1.5: the condition binds the rest to the first answer.
+            self._asked = replace(self._asked, etag=ours.etag)
+        return self._asked
 
     def _joinable(self) -> bool:
         """§15.3.7.3: ranges combine under one strong validator; failing that, a digest must speak later."""
@@ -153,16 +167,23 @@ class Machine:
 
     # -- judging an answer ---------------------------------------------------------------------------------
 
-    def _answer(self, answer: Answer) -> list[ev.Action]:
+    def _answer(self, answer: ev.Answer) -> list[ev.Action]:
         status = answer.status
         if status in (200, 206):
-            held = Held(self.held, self.representation, self._earlier, bool(self.wanted), self._rewindable)
-            if status == 206:
-                return self._act(judge_partial(answer.headers, held, self._asked), answer)
-            return self._act(judge_whole(answer.headers, held, self._dialect), answer)
-        if status == 416 and self._asked:
+            held = Held(
+                self.held,
+                self._position,
+                self.representation,
+                self._earlier,
+                provable=bool(self.wanted),
+                rewindable=self._rewindable,
+                asked=(self._asked.first, self._asked.last) if self._asked.ranged else None,
+            )
+            judge = judge_partial if status == 206 else judge_whole
+            return self._act(judge(answer.headers, held, self._dialect), answer)
+        if status == 416 and self._asked.ranged:
             return self._past_the_end(answer)
-        if status == 412 and self._asked:
+        if status == 412 and self._asked.ranged:
             # §15.5.13: our condition is false, so the object is another one. It is never sent again.
             return self._changed("412 to the condition of the resume")
         reason = answer.headers.get("x-reknit-reason", "")
@@ -175,7 +196,7 @@ class Machine:
             return [ev.Close(), ev.Renew()]
         return _fail(self._refusal)
 
-    def _act(self, judged: Judgement, answer: Answer) -> list[ev.Action]:
+    def _act(self, judged: Judgement, answer: ev.Answer) -> list[ev.Action]:
         verdict, theirs = judged.verdict, judged.representation
         if verdict is Verdict.ENCODED:
             return _fail(Refused(judged.why, answer.status))
@@ -188,23 +209,37 @@ class Machine:
         assert theirs is not None
         if verdict is Verdict.FRESH:
             return self._begin(theirs, answer)
+        if self.representation is None:
+            theirs = self._adopt(theirs)
         pin: list[ev.Action] = [ev.Pin(theirs)] if theirs != self.representation else []
-        self.representation = self._earlier = theirs
-        if theirs.total == self.held:
-            return [*pin, *self._whole()]  # only the end of the body had been missing
-        self._chunked = is_chunked(answer.headers)
-        self._skip = self.held if verdict is Verdict.SKIP else 0
-        self._left = theirs.total if verdict is Verdict.SKIP else judged.limit
-        return [*pin, self._take()]
+        return [*pin, *self._read(theirs, answer, judged.limit, whole=verdict is Verdict.SKIP)]
 
-    def _begin(self, theirs: Representation, answer: Answer) -> list[ev.Action]:
-        """Bind to a new version and read it from byte 0, out of the answer at hand."""
+    def _begin(self, theirs: Representation, answer: ev.Answer) -> list[ev.Action]:
+        """Bind to a new version and read it from its first byte, out of the answer at hand."""
+        if theirs.total is not None and theirs.total <= self._part.first > 0:
+            return self._beyond(theirs.total)
         emptied = self._forget()
+        theirs = self._adopt(theirs)
+        return [*emptied, ev.Pin(theirs), *self._read(theirs, answer, theirs.total, whole=True)]
+
+    def _adopt(self, theirs: Representation) -> Representation:
+        """The digests of the whole say nothing about a slice, unless that is the whole."""
+        total = theirs.total
+        covered = self._part.whole or (total is not None and self._part.size(total) == total)
+        return theirs if covered else replace(theirs, digests=())
+
+    def _read(
+        self, theirs: Representation, answer: ev.Answer, limit: int | None, *, whole: bool
+    ) -> list[ev.Action]:
+        """Take `limit` bytes of the answer at hand, which begins where we are, or is the `whole`."""
         self.representation = self._earlier = theirs
-        self._skip, self._left = 0, theirs.total
         self._chunked = is_chunked(answer.headers)
-        after: list[ev.Action] = self._whole() if theirs.total == 0 else [self._take()]
-        return [*emptied, ev.Pin(theirs), *after]
+        self._skip, self._left = self._position if whole else 0, limit
+        # Only the end of the body may have been missing, or there is nothing in it.
+        return self._whole() if self.held == self.target else [self._take()]
+
+    def _beyond(self, total: int) -> list[ev.Action]:
+        return _fail(Refused(f"the object has {total} bytes: none from byte {self._part.first} on", 416))
 
     def _changed(
         self, why: str, theirs: Representation | None = None, answer: ev.Answer | None = None
@@ -220,20 +255,25 @@ class Machine:
             return self._begin(theirs, answer)
         return [ev.Close(), *self._forget(), self._request()]
 
-    def _past_the_end(self, answer: Answer) -> list[ev.Action]:
+    def _past_the_end(self, answer: ev.Answer) -> list[ev.Action]:
         """§15.5.17: a 416 tells the current length. Ours may be complete, or the object is another one."""
         span = parse_content_range(answer.headers.get("content-range"))
+        total = span.total if span else None
         ours = self.representation
-        assert ours is not None
+        if ours is None:
+            if total is not None and total <= self._part.first > 0:
+                return self._beyond(total)
+            # Of an empty object, too: a plain GET says so in a way that cannot be mistaken.
+            return [ev.Close(), *self._plain("416 to a range that should exist")]
         match = ours.match(answer.headers)
-        if span is not None and span.total == self.held and ours.total is None:
+        if total == self._position and ours.total is None:
             if self.wanted or match is Match.SAME:
-                self.representation = ours.sized(span.total)
+                self.representation = ours.sized(total)
                 return self._whole()
             if match is Match.UNKNOWN:
                 self._doubted = True
                 return [ev.Close(), ev.Stat()]
-        if match is Match.CHANGED or (span and ours.total is not None and span.total != ours.total):
+        if match is Match.CHANGED or (span and ours.total is not None and total != ours.total):
             return self._changed(f"416 with {answer.headers.get('content-range')!r}")
         return [ev.Close(), *self._plain("416 to a range that should exist")]
 
@@ -246,7 +286,10 @@ class Machine:
     # -- reading a body ------------------------------------------------------------------------------------
 
     def _take(self) -> ev.Read | ev.Skip:
-        return ev.Skip(self._skip) if self._skip else ev.Read(self._left)
+        if self._skip:
+            return ev.Skip(self._skip)
+        missing = None if self.target is None else self.target - self.held
+        return ev.Read(min((n for n in (self._left, missing) if n is not None), default=None))
 
     def _data(self, size: int) -> list[ev.Action]:
         if self._left is not None:
@@ -263,14 +306,16 @@ class Machine:
             self._renewed = False
         if self._run >= _GOOD_RUN:
             self._ranged = True  # whatever answered oddly, much has gone well since
-        assert self.representation is not None
-        if self.held == self.representation.total:
+        if self.held == self.target:
             return self._whole()  # RFC 9112 §6.3: complete, whatever becomes of the connection now
         if self._left == 0:
             return [ev.Close(), self._request()]  # an honest shorter 206: ask for the rest
         return [self._take()]
 
     def _end(self) -> list[ev.Action]:
+        if self._left is None and self._skip and not self.held:
+            self._doubted = False
+            return [ev.Close(), ev.Stat()]  # ended before the slice begins: is there anything in it?
         if self._left is not None or self._skip:
             # RFC 9112 §8: fewer bytes than announced is an incomplete message, however cleanly it ended.
             missing = f"{self._left} bytes early" if self._left is not None else "inside the known prefix"
@@ -290,20 +335,24 @@ class Machine:
         # A HEAD that tells the length of a coded form tells nothing about ours (§8.6, §8.4).
         size = content_length(headers) if content_coding(headers) == ours.coding else None
         match = ours.match(headers)
-        if size == self.held and (match is Match.SAME or (match is Match.UNKNOWN and not self._doubted)):
+        if self._skip:
+            if size is not None and size <= self._part.first:
+                return self._beyond(size)
+            return self._retry(f"the body ended before byte {self._part.first}")
+        if size == self._position and (match is Match.SAME or (match is Match.UNKNOWN and not self._doubted)):
             return self._whole()
         if self._doubted:
             return self._plain("416 to a range that should exist")
-        if self._chunked and (size is None or match is not Match.SAME or size < self.held):
+        if self._chunked and (size is None or match is not Match.SAME or size < self._position):
             # RFC 9112 §8: the last chunk stands, unless the same version is known to be longer.
             return self._whole()
         if match is Match.CHANGED:
             return self._changed("HEAD shows another version")
         if size is None and self.held:
             return _fail(Integrity(f"{self.held} bytes came without a length, and the store names none"))
-        if size is not None and size > self.held:
+        if size is not None and size > self._position:
             self.representation = ours.sized(size)
-        return self._retry(f"the body ended at byte {self.held}, the store says {size}")
+        return self._retry(f"the body ended at byte {self._position}, the store says {size}")
 
     # -- the end -------------------------------------------------------------------------------------------
 

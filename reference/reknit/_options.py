@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reknit._checksums import Digest
+from reknit._checksums import Digest, wanted
 from reknit._errors import CallerError
 from reknit._retry import Limits
 
@@ -57,6 +57,8 @@ class Options:
             raise CallerError("timeouts, buffer and checkpoint_bytes must be above zero")
         if min(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap) < 0:
             raise CallerError("attempts, restarts and backoff must not be negative")
+        if "range" in map(str.lower, self.headers):
+            raise CallerError("ask for a range with first and length: a resume sends a Range of its own")
         self.expected  # noqa: B018  # raises now rather than after the download
 
     @property
@@ -66,6 +68,10 @@ class Options:
             return None if self.expect is None else Digest.parse(self.expect)
         except ValueError as error:
             raise CallerError(str(error)) from None
+
+    def wanted(self, offers: tuple[Digest, ...]) -> tuple[Digest, ...]:
+        """Which digests to verify of those a store offers."""
+        return wanted(offers, verify=self.verify, expect=self.expected)
 
     @property
     def limits(self) -> Limits:

@@ -9,6 +9,32 @@ _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORE
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """What a caller wants of an object: `length` bytes from `first` on, or all to its end (None)."""
+
+    first: int = 0
+    length: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole of any object."""
+        return self.first == 0 and self.length is None
+
+    @property
+    def last(self) -> int | None:
+        """The last position, inclusive."""
+        return None if self.length is None else self.first + self.length - 1
+
+    def size(self, total: int | None) -> int | None:
+        """How many of an object's `total` bytes it holds; None while that cannot be told."""
+        room = None if total is None else max(0, total - self.first)
+        return min((n for n in (room, self.length) if n is not None), default=None)
+
+
+WHOLE = Slice()
+
+
+@dataclass(frozen=True, slots=True)
 class ContentRange:
     """`first`..`last` inclusive of `total` bytes; `first` and `last` are -1 in the answer to a bad range."""
 

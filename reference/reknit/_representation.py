@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from reknit._checksums import Digest, offered
+from reknit._ranges import ContentRange
 from reknit._validators import differs, strong_etag
 
 
@@ -44,17 +45,19 @@ class Representation:
     digests: tuple[Digest, ...] = ()
 
     @classmethod
-    def read(cls, headers: Mapping[str, str], dialect: Dialect) -> Representation:
-        """Take the identity from the head of a 200 answer."""
+    def read(
+        cls, headers: Mapping[str, str], dialect: Dialect, span: ContentRange | None = None
+    ) -> Representation:
+        """Take the identity from the head of a 200, or of a 206 that holds `span`."""
         etag = strong_etag(headers)
         return cls(
-            total=content_length(headers),
+            total=span.total if span else content_length(headers),
             etag=etag,
             weak=headers.get("etag", "") if etag is None else "",
             modified=headers.get("last-modified", ""),
             media=media_type(headers),
             coding=content_coding(headers),
-            digests=offered(headers, etag_is_md5=dialect.etag_is_md5(headers)),
+            digests=offered(headers, etag_is_md5=dialect.etag_is_md5(headers), part=span is not None),
         )
 
     def match(self, headers: Mapping[str, str]) -> Match:

@@ -3,64 +3,68 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from reknit import _events as ev
 from reknit import stores
-from reknit._checksums import Digest
+from reknit._checksums import Digest, Hasher
 from reknit._errors import StoreFault
-from reknit._events import (
-    Action,
-    Answer,
-    Close,
-    Data,
-    Dropped,
-    End,
-    Event,
-    Fail,
-    Finish,
-    Pin,
-    Read,
-    Renew,
-    Renewed,
-    Request,
-    Sized,
-    Skip,
-    Stat,
-    Truncate,
-    Verified,
-    Verify,
-    Wait,
-)
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
+from reknit._ranges import WHOLE, Slice
+from reknit._representation import Representation
 from reknit._sink import Sink
 
 ProgressCallback = Callable[[Progress], None]
 
 
 class Transfer:
-    """Carries out one action after the other."""
+    """Carries out one action after the other.
+
+    `known`, `held` and `kept` are the version, the number and the blocks of the bytes that an earlier process
+    left in the sink.
+    """
 
     def __init__(
         self,
         store: stores.Store,
-        machine: Machine,
         sink: Sink,
         options: Options,
-        progress: ProgressCallback | None,
+        progress: ProgressCallback | None = None,
+        *,
+        part: Slice = WHOLE,
+        rewindable: bool = True,
+        known: Representation | None = None,
+        held: int = 0,
+        kept: Iterable[bytes] = (),
     ) -> None:
-        self._store, self._machine, self._sink = store, machine, sink
-        self._options, self._progress = options, progress
+        self._store, self._sink, self._options, self._progress = store, sink, options, progress
+        self._machine = Machine(
+            store.dialect,
+            options.limits,
+            options.roll,
+            part=part,
+            rewindable=rewindable,
+            verify=options.verify,
+            expect=options.expected,
+            known=known,
+            held=held,
+        )
         self._body: stores.Response | None = None
+        self._hashers: dict[str, Hasher] = {}
+        self._verified: tuple[Digest, ...] = ()
         self._began = time.monotonic()
-        self._next: list[Action] = machine.start()
-        self.verified: tuple[Digest, ...] = ()
+        self._hash()
+        if self._hashers:
+            for block in kept:
+                self._update(block)
+        self._next: list[ev.Action] = self._machine.start()
 
     def step(self) -> bool:
         """Carry out the actions at hand; False once the whole object is in the sink. Raises what ends it."""
-        event: Event | None = None
+        event: ev.Event | None = None
         for action in self._next:
-            if isinstance(action, Finish):
+            if isinstance(action, ev.Finish):
                 self._tell()
                 return False
             event = self._do(action)
@@ -77,7 +81,7 @@ class Transfer:
     def report(self) -> Report:
         """What it took."""
         machine = self._machine
-        proofs = ", ".join(f"{digest.algorithm} ({digest.source})" for digest in self.verified)
+        proofs = ", ".join(f"{digest.algorithm} ({digest.source})" for digest in self._verified)
         return Report(
             machine.held,
             machine.requests,
@@ -88,72 +92,83 @@ class Transfer:
             time.monotonic() - self._began,
         )
 
-    def _do(self, action: Action) -> Event | None:
+    def _do(self, action: ev.Action) -> ev.Event | None:
         match action:
-            case Read(limit):
+            case ev.Read(limit):
                 return self._read(limit, keep=True)
-            case Skip(limit):
+            case ev.Skip(limit):
                 return self._read(limit, keep=False)
-            case Request(first, etag):
-                return self._request(first, etag)
-            case Close():
+            case ev.Request():
+                return self._request(action)
+            case ev.Close():
                 self.close()
-            case Pin(representation):
-                self._sink.pin(representation, self._machine.wanted)
-            case Truncate():
+            case ev.Pin(representation):
+                self._sink.pin(representation)
+                if not self._machine.held:
+                    self._hash()
+            case ev.Truncate():
                 self._sink.truncate()
-            case Wait(seconds):
+            case ev.Wait(seconds):
                 self._sink.pause()
                 self._options.sleep(seconds)
-            case Renew():
+            case ev.Renew():
                 return self._renew()
-            case Stat():
+            case ev.Stat():
                 return self._size()
-            case Verify(digests):
-                self.verified = digests
-                return Verified(self._sink.wrong(digests))
-            case Fail(error):
+            case ev.Verify(digests):
+                self._verified = digests
+                wrong = (d for d in digests if self._hashers[d.algorithm].hexdigest() != d.value)
+                return ev.Verified(next(wrong, None))
+            case ev.Fail(error):
                 raise error
         return None
 
-    def _request(self, first: int, etag: str | None) -> Event:
+    def _request(self, asked: ev.Request) -> ev.Event:
         self.close()
         try:
-            self._body = self._store.open_range(first, None, etag)
+            self._body = self._store.open_range(asked.first, asked.last, asked.etag)
         except StoreFault as fault:
-            return Dropped(fault)
-        return Answer(self._body.status, self._body.headers, time.time())
+            return ev.Dropped(fault)
+        return ev.Answer(self._body.status, self._body.headers, time.time())
 
-    def _read(self, limit: int | None, *, keep: bool) -> Event:
+    def _read(self, limit: int | None, *, keep: bool) -> ev.Event:
         assert self._body is not None
         size = self._options.buffer if limit is None else min(limit, self._options.buffer)
         try:
             data = self._body.read(size)
         except StoreFault as fault:
-            return Dropped(fault)
+            return ev.Dropped(fault)
         if not data:
-            return End()
+            return ev.End()
         if keep:
             self._sink.write(memoryview(data))
+            self._update(data)
             self._tell(len(data))
-        return Data(len(data))
+        return ev.Data(len(data))
 
-    def _renew(self) -> Event:
+    def _renew(self) -> ev.Event:
         try:
-            return Renewed(self._store.renew())
+            return ev.Renewed(self._store.renew())
         except StoreFault as fault:
-            return Dropped(fault)
+            return ev.Dropped(fault)
 
-    def _size(self) -> Event:
+    def _size(self) -> ev.Event:
         try:
             head = self._store.stat()
         except StoreFault:
-            return Sized(None)
+            return ev.Sized(None)
         head.close()
-        return Sized(head.headers if head.status == 200 else None)
+        return ev.Sized(head.headers if head.status == 200 else None)
 
     def _tell(self, fresh: int = 0) -> None:
         if self._progress is not None:
             machine = self._machine
-            total = machine.representation.total if machine.representation else None
-            self._progress(Progress(machine.held + fresh, total, machine.resumes, machine.restarts))
+            self._progress(Progress(machine.held + fresh, machine.target, machine.resumes, machine.restarts))
+
+    def _hash(self) -> None:
+        """Begin at zero with what will be verified."""
+        self._hashers = {digest.algorithm: Hasher(digest.algorithm) for digest in self._machine.wanted}
+
+    def _update(self, data: memoryview | bytes) -> None:
+        for hasher in self._hashers.values():
+            hasher.update(data)

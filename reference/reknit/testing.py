@@ -11,15 +11,14 @@ assert store.asked == ["GET", 'GET 3- if "a"']
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from reknit._checksums import Digest
 from reknit._client import Stream
 from reknit._errors import ReknitError, StoreFault
-from reknit._machine import Machine
 from reknit._options import Options, Report
+from reknit._ranges import WHOLE, Slice
 from reknit._representation import Dialect, Representation
-from reknit._sink import Hashes
 from reknit._transfer import Transfer
 from reknit.stores import Response
 
@@ -54,6 +53,10 @@ class Reply:
         self.closed = True
 
 
+Play = Callable[[str, int, int | None, str | None], Reply | StoreFault]
+"""Method, first, last and condition of a request, and what becomes of it."""
+
+
 class ScriptedStore:
     """Plays replies in order, or asks a function for each. `asked` is the transcript, one line per request.
 
@@ -63,7 +66,7 @@ class ScriptedStore:
 
     def __init__(
         self,
-        script: Iterable[Reply | StoreFault] | Callable[[str, int, str | None], Reply | StoreFault],
+        script: Iterable[Reply | StoreFault] | Play,
         *,
         dialect: Dialect | None = None,
         renewals: Iterable[bool] = (),
@@ -77,7 +80,7 @@ class ScriptedStore:
     def stat(self) -> Response:
         """See Store.stat."""
         self.asked.append("HEAD")
-        return self._reply("HEAD", 0, None)
+        return self._reply("HEAD", 0, None, None)
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
         """See Store.open_range."""
@@ -87,7 +90,7 @@ class ScriptedStore:
         if etag is not None:
             words.append(f"if {etag}")
         self.asked.append(" ".join(words))
-        return self._reply("GET", first, etag)
+        return self._reply("GET", first, last, etag)
 
     def renew(self) -> bool:
         """See Store.renew."""
@@ -97,16 +100,16 @@ class ScriptedStore:
     def close(self) -> None:
         """See Store.close."""
 
-    def _reply(self, method: str, first: int, etag: str | None) -> Reply:
-        reply = self._play(method, first, etag)
+    def _reply(self, method: str, first: int, last: int | None, etag: str | None) -> Reply:
+        reply = self._play(method, first, last, etag)
         if isinstance(reply, StoreFault):
             raise reply
         return reply
 
 
-def _in_order(script: Iterable[Reply | StoreFault]) -> Callable[[str, int, str | None], Reply | StoreFault]:
+def _in_order(script: Iterable[Reply | StoreFault]) -> Play:
     replies = iter(script)
-    return lambda method, first, etag: next(replies, StoreFault("connect", "the script is over"))
+    return lambda *_: next(replies, StoreFault("connect", "the script is over"))
 
 
 class MemorySink:
@@ -115,29 +118,18 @@ class MemorySink:
     def __init__(self) -> None:
         self.data = bytearray()
         self.pinned: list[Representation] = []
-        self._hashes = Hashes()
 
-    def pin(self, representation: Representation, wanted: tuple[Digest, ...]) -> None:
-        """See Sink.pin."""
+    def pin(self, representation: Representation) -> None:
         self.pinned.append(representation)
-        if not self.data:
-            self._hashes.start(wanted)
 
     def write(self, data: memoryview) -> None:
-        """See Sink.write."""
         self.data += data
-        self._hashes.update(data)
 
     def truncate(self) -> None:
-        """See Sink.truncate."""
         self.data.clear()
 
     def pause(self) -> None:
-        """See Sink.pause."""
-
-    def wrong(self, digests: tuple[Digest, ...]) -> Digest | None:
-        """See Sink.wrong."""
-        return self._hashes.wrong(digests)
+        pass
 
 
 @dataclass
@@ -150,34 +142,28 @@ class Outcome:
     waits: list[float]
 
 
-def fetch(store: ScriptedStore, options: Options | None = None) -> Outcome:
+def fetch(store: ScriptedStore, options: Options | None = None, *, part: Slice = WHOLE) -> Outcome:
     """Run a download from `store` into memory; time stands still. Errors that are not ours are raised."""
     waits: list[float] = []
-    options = replace(options or Options(), sleep=waits.append)
-    machine = Machine(
-        store.dialect, options.limits, options.roll, verify=options.verify, expect=options.expected
-    )
     sink = MemorySink()
-    transfer = Transfer(store, machine, sink, options, None)
+    transfer = Transfer(store, sink, replace(options or Options(), sleep=waits.append), part=part)
     error: ReknitError | None = None
-    try:
-        while transfer.step():
-            pass
-    except ReknitError as caught:
-        error = caught
-    finally:
-        transfer.close()
+    with closing(transfer):
+        try:
+            while transfer.step():
+                pass
+        except ReknitError as caught:
+            error = caught
     return Outcome(bytes(sink.data), error, transfer.report(), waits)
 
 
-def read_stream(store: ScriptedStore, options: Options | None = None, size: int = 1 << 16) -> Outcome:
-    """Read `store` as a stream to its end in steps of `size`; `data` is what was delivered before any
-    error.
-    """
+def read_stream(
+    store: ScriptedStore, options: Options | None = None, size: int = 1 << 16, *, part: Slice = WHOLE
+) -> Outcome:
+    """Read `store` as a stream in steps of `size`; `data` is what was delivered before any error."""
     waits: list[float] = []
-    stream = Stream(store, replace(options or Options(), sleep=waits.append), None)
     data, error = bytearray(), None
-    with stream:
+    with Stream(store, replace(options or Options(), sleep=waits.append), part=part) as stream:
         try:
             while chunk := stream.read(size):
                 data += chunk

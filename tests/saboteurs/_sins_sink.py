@@ -137,10 +137,10 @@ class LeavesItsJournal(Saboteur):
 
 @caught_by(
     {
-        "partial-zero-between-two-runs": "hole",
-        "partial-foreign-between-two-runs": "foreign",
-        "partial-longer-between-two-runs": "spliced",
-        "partial-flip-between-two-runs": "corrupt",
+        "partial-zeroed": "hole",
+        "partial-of-another-object": "foreign",
+        "partial-grown": "spliced",
+        "partial-flipped": "corrupt",
     }
 )
 class BelievesAnyPartial(Trusting):
@@ -162,7 +162,7 @@ class BelievesAnyPartial(Trusting):
         super().publish()
 
 
-@caught_by({"killed-and-run-again": "restarted"})
+@caught_by({"killed-early-or-late": "restarted"})
 class IgnoresItsJournal(Saboteur):
     """Starts from zero in every process (moby/moby#52965)."""
 
@@ -170,7 +170,7 @@ class IgnoresItsJournal(Saboteur):
         return False
 
 
-@caught_by({"two-at-once-to-one-name": "corrupt|duplicated"})
+@caught_by({"two-at-once": "corrupt|duplicated"})
 class SharesOnePartial(Trusting):
     """Appends to one partial from all processes, under one name (P38)."""
 
@@ -189,7 +189,7 @@ class SharesOnePartial(Trusting):
         super().publish()
 
 
-@caught_by({"killed-and-run-again": "leak"})
+@caught_by({"killed-early-or-late": "leak"})
 class LeavesDeadPartials(Saboteur):
     """Never looks at what killed processes left, and leaves it there (P43)."""
 
@@ -197,7 +197,7 @@ class LeavesDeadPartials(Saboteur):
         pass
 
 
-@caught_by({"killed-and-run-again": "duplicated", "partial-longer-between-two-runs": "spliced|foreign"})
+@caught_by({"killed-early-or-late": "duplicated", "partial-grown": "spliced|foreign"})
 class AppendsBehindTheMark(Trusting):
     """Asks from what its journal claims and appends behind all that is there (P37)."""
 
@@ -219,7 +219,7 @@ class AppendsBehindTheMark(Trusting):
         super().publish()
 
 
-@caught_by({"disk-full-at-half": "truncated"})
+@caught_by({"disk-full-half-way": "truncated"})
 class IgnoresAFullDisk(Trusting):
     """Does not look at how many bytes were written (P36)."""
 
@@ -235,7 +235,7 @@ class IgnoresAFullDisk(Trusting):
         super().publish()
 
 
-@caught_by({"cut-on-the-way-into-a-pipe": "duplicated"})
+@caught_by({"pipe-cut": "duplicated"})
 class BeginsAgainInAPipe(Trusting):
     """Begins at zero again, behind a cut, in the same pipe (google-resumable-media-python PR 241)."""
 

@@ -6,7 +6,7 @@ from _bases import Trusting, TrustingSplit, caught_by
 from _correct import Broken, Pin, Reply
 
 
-@caught_by({"changed-behind-the-part-held": "spliced", "changed-between-two-runs": "spliced"})
+@caught_by({"replaced-before-the-rest": "spliced", "killed-and-replaced": "spliced"})
 class ForgetsTheValidator(Trusting):
     """Resumes without If-Range or If-Match and compares nothing (GNU Wget: "garbled file")."""
 
@@ -28,7 +28,7 @@ class ComparesNoTagOfAPart(Trusting):
         pass
 
 
-@caught_by({"changed-behind-the-part-held": "spliced"})
+@caught_by({"replaced-before-the-rest": "spliced"})
 class GoesOnWithTheNewVersion(Trusting):
     """Sees another ETag on a 206, notes it and goes on behind the old bytes (minio/minio-go#653)."""
 
@@ -50,7 +50,7 @@ class TrustsAWeakTag(Trusting):
         return reply.get("etag")
 
 
-@caught_by({"changed-within-one-date": "spliced"})
+@caught_by({"replaced-within-the-second": "spliced"})
 class TrustsADate(Trusting):
     """Takes Last-Modified for a strong validator (aws-sdk-java-v2 PR 6042)."""
 
@@ -62,7 +62,7 @@ class TrustsADate(Trusting):
             self.changed("another date")
 
 
-@caught_by({"changed-without-a-trace": "spliced"})
+@caught_by({"replaced-behind-no-validator": "spliced"})
 class ResumesWithoutAnyValidator(Trusting):
     """Resumes by offset when the store shows no validator, and hopes (thin-edge/thin-edge.io PR 3941)."""
 
@@ -74,7 +74,7 @@ class ResumesWithoutAnyValidator(Trusting):
             self.changed("another tag")
 
 
-@caught_by({"changed-behind-the-part-held[size=longer]": "truncated"})
+@caught_by({"replaced-before-the-rest[at=50%;size=longer]": "truncated"})
 class KeepsTheOldSize(Trusting):
     """Starts anew on the changed object and stops at the length the old one had."""
 
@@ -87,7 +87,7 @@ class KeepsTheOldSize(Trusting):
         return 0, self.first_total
 
 
-@caught_by({"changed-behind-the-part-held[size=shorter]": "spliced"})
+@caught_by({"replaced-before-the-rest[at=100%-1;size=shorter]": "spliced"})
 class RestartsWithoutTruncating(Trusting):
     """Starts anew in the old file and leaves its longer tail (boto/s3transfer PR 345)."""
 

@@ -24,15 +24,15 @@ class Ranges(Check):
                 first, last = int(found[1]), int(found[2]) if found[2] else None
                 if last is not None and last < first:
                     return self._finding(seen, exchange.number, exchange.range)
-                if told and first >= seen.object_size > 0:
+                if told and first >= seen.whole > 0:
                     return self._finding(seen, exchange.number, exchange.range)
-            whole = exchange.status == 200 and exchange.length == seen.object_size
+            whole = exchange.status == 200 and exchange.length == seen.whole
             told = told or whole or (exchange.status == 206 and exchange.base is not None)
         return None
 
     @staticmethod
     def _finding(seen: Seen, number: int, value: str | None) -> Finding:
-        text = f"request {number} asked for {value} of {seen.object_size:,} bytes"
+        text = f"request {number} asked for {value} of {seen.whole:,} bytes"
         return Finding(Verdict.UNSAFE, "must", text)
 
 

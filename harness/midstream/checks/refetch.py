@@ -18,7 +18,7 @@ class Refetch(Check):
     def check(self, seen: Seen) -> Finding | None:
         if seen.expect.restart or seen.outcome.said != "ok":
             return None
-        again = refetched(seen.facts, seen.object_size)
+        again = refetched(seen.facts, seen.whole)
         allowed = seen.expect.refetch * max(1, len(seen.facts.fired))
         if again <= allowed and not _from_scratch(seen):
             return None
@@ -37,7 +37,7 @@ def _from_scratch(seen: Seen) -> bool:
     for e in seen.facts.transfers:
         if e.base != 0:
             continue
-        if had and e.sent >= had and (e.length is None or e.length >= seen.object_size):
+        if had and e.sent >= had and (e.length is None or e.length >= seen.whole):
             return True
         if e.number in struck:
             had = max(had, e.sent)

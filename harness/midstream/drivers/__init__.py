@@ -24,7 +24,8 @@ class Job:
     http, s3 or swift; `env` holds endpoint and credentials under the names usual clients read.
     `idle_timeout` is how many seconds of silence a driver with such a setting should bear. `headers` go with
     every request to a plain HTTP store (an access token) and to no other host. `room` is how many bytes a
-    file may grow to (the worker sees to it).
+    file may grow to (the worker sees to it). `first` and `length` say which bytes of the object are wanted
+    (None: to its end).
     """
 
     dest: Path
@@ -35,6 +36,8 @@ class Job:
     idle_timeout: float = 2.0
     headers: Mapping[str, str] = field(default_factory=dict)
     room: int | None = None
+    first: int = 0
+    length: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "dest": str(self.dest), "env": dict(self.env), "headers": dict(self.headers)}
@@ -50,6 +53,7 @@ class Driver(ABC):
     id: str
     summary: str
     kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
+    parts: bool = False  # whether it can fetch a part of an object
 
     def available(self) -> Availability:
         return Availability(version=self.version())

@@ -15,7 +15,7 @@ from midstream._errors import SetupError, UsageError
 from midstream._registry import Availability, load, names
 from midstream.drivers import CommandDriver, Driver, Job, PythonDriver
 
-PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout")
+PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout", "range")
 
 
 class Command(CommandDriver):
@@ -30,6 +30,7 @@ class Command(CommandDriver):
             raise UsageError(f"--driver {spec!r}: {error}") from None
         if not words:
             raise UsageError("--driver 'cmd:': there is no command behind the colon")
+        self.parts = "{range}" in spec
         if not any("{dest}" in word for word in words):
             raise UsageError(f"--driver {spec!r}: the command has no {{dest}}, so its result cannot be found")
         # The command runs in the folder of its result; a path is meant from where the user stands.
@@ -48,7 +49,8 @@ class Command(CommandDriver):
 
     def command(self, job: Job) -> list[str]:
         idle = f"{job.idle_timeout:g}"
-        given = (job.url, str(job.dest), job.native, job.kind, idle)
+        last = "" if job.length is None else str(job.first + job.length - 1)
+        given = (job.url, str(job.dest), job.native, job.kind, idle, f"{job.first}-{last}")
         values = dict(zip(PLACEHOLDERS, given, strict=True))
         words = []
         for word in self._words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+from typing import Any
 
 from midstream.drivers import Job, PythonDriver
 
@@ -11,6 +12,7 @@ from midstream.drivers import Job, PythonDriver
 class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
+    parts: bool = True
 
     def version(self) -> str:
         return importlib.metadata.version("midstream")
@@ -28,11 +30,12 @@ class Reknit(PythonDriver):
             backoff_cap=0.2,
             headers=job.headers,
         )
+        part: dict[str, Any] = {"first": job.first, "length": job.length}
         if job.dest.is_fifo():
-            with reknit.open_stream(job.native, options=options) as stream, job.dest.open("wb") as pipe:
+            with reknit.open_stream(job.native, options=options, **part) as stream, job.dest.open("wb") as pipe:
                 shutil.copyfileobj(stream, pipe, 1 << 18)
         else:
-            reknit.download(job.native, job.dest, options=options)
+            reknit.download(job.native, job.dest, options=options, **part)
 
 
 MEMBER = Reknit()

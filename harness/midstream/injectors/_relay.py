@@ -384,6 +384,10 @@ class Relay:
             if not upload.cancelled():
                 upload.result()  # what went wrong there goes wrong here
 
+    def address(self) -> tuple[str, int]:
+        """Where the next connection to the store goes."""
+        return self.case.upstream
+
     async def _connect(self, exchange: int) -> bool:
         if self.upstream:
             return True
@@ -394,7 +398,7 @@ class Relay:
             # What the store has already sent is not changed by a change: let it send no more than it must.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         try:
-            await asyncio.get_running_loop().sock_connect(sock, self.case.upstream)
+            await asyncio.get_running_loop().sock_connect(sock, self.address())
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from midstream._errors import SetupError
@@ -153,6 +154,7 @@ class EmbeddedSession(Session):
             await self._idle.wait()
             if not self._plan.schedule.fire(armed):
                 continue
+            await self.refusing(True)
             self.evidence.add(
                 "fault",
                 self._case.now(),
@@ -165,12 +167,16 @@ class EmbeddedSession(Session):
             for verb in armed.rule.fault.verbs():
                 if isinstance(verb, Refuse):
                     await asyncio.sleep(1e9 if verb.seconds is None else verb.seconds)
+            await self.refusing(False)
             refused = True
         if self._listener is None:
             self._listener = self._listen()
         self._listener.listen(128)
         if refused:
             self.evidence.add("window", self._case.now(), state="accepting again")
+
+    async def refusing(self, on: bool) -> None:
+        """Connections are refused from now on, or will be accepted again; for sessions with more to do."""
 
     def _unlisten(self) -> None:
         if self._listener:
@@ -211,8 +217,13 @@ class RunningEmbedded(RunningInjector):
         self._stopped = False
 
     def open(self, plan: Plan) -> Session:
+        return self.begin(lambda: EmbeddedSession(self._loop, plan))
+
+    def begin(self, session_of: Callable[[], EmbeddedSession]) -> Session:
+        """A session made on the loop. Raises SetupError."""
+
         async def make() -> EmbeddedSession:
-            return EmbeddedSession(self._loop, plan)
+            return session_of()
 
         with self._lock:
             if self._stopped:

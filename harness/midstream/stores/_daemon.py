@@ -2,9 +2,10 @@
 
     python -m midstream.stores._daemon [--owned FOLDER] [--ready PATH] [--fill FILE] -- COMMAND ...
 
-`{port}` in the command, and in FILE, becomes a free port of 127.0.0.1. Prints one line of JSON, {"port"}, once the server
-answers a GET of PATH there. The command is in a group of its own, out of the way of Ctrl-C, and Linux kills
-it should this process be killed. Nothing here waits for the server to end gently: its data go with it.
+`{port}` in the command, and in FILE, becomes a free port of 127.0.0.1. Prints one line of JSON, {"port"},
+once the server answers a GET of PATH there. The command is in a group of its own, out of the way of Ctrl-C,
+and Linux kills it should this process be killed. Nothing here waits for the server to end gently: its data
+go with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,8 +33,8 @@ TRIES = 3  # a port that was free may be taken before the server has it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class _Ended(Exception):
-    """The server has ended by itself."""
+class Ended(Exception):
+    """What was held has ended by itself."""
 
 
 def die_with_parent(libc: ctypes.CDLL, number: int) -> None:
@@ -40,31 +42,63 @@ def die_with_parent(libc: ctypes.CDLL, number: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, number)
 
 
-class Daemon:
-    """The server, its port, and who wants it ended."""
+class Keeper(ABC):
+    """A process that holds servers until its owner wants them no more; one thread, so that it may fork.
+
+    It ends by SIGTERM and, when it owns a folder, with its owner: it then removes the folder.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._owner = os.getppid()
+        self.libc = ctypes.CDLL(None)
+        # Signals are only ever read from here, so that none comes between a look and a wait.
+        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is left to the owner
+        if folder:
+            die_with_parent(self.libc, signal.SIGUSR1)  # comes when a thread ends: only a reason to look
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Kill what is held, and wait until it is gone."""
+
+    def look(self, seconds: float | None, *also: int) -> list[int]:
+        """Heed what happens within so many seconds; which of the descriptors `also` can be read."""
+        poll = select.poll()
+        for fd in (self._wake, *also, *([0] if self._folder else [])):
+            poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
+        if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
+            self.end(0)
+        if self._folder and (os.getppid() != self._owner or (0 in ready and not os.read(0, 4096))):
+            self.end(0, remove=True)
+        return [fd for fd in ready if fd in also]
+
+    def end(self, status: int, remove: bool = False) -> None:
+        """End for good, and what is held before."""
+        self.kill()
+        if remove and self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(status)
+
+
+class Daemon(Keeper):
+    """The server of a command."""
 
     def __init__(self, command: Sequence[str], ready: str, fill: Path | None, folder: Path | None) -> None:
+        super().__init__(folder)
         self._template = command
         self._fill = fill
         self._text = fill.read_text() if fill else ""
         self._ready = ready
-        self._folder = folder
-        self._owner = os.getppid()
-        self._libc = ctypes.CDLL(None)
         self._process: subprocess.Popen[bytes] | None = None
-        # Signals are only ever read from here, so that none comes between a look and a wait.
-        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if folder:
-            die_with_parent(self._libc, signal.SIGUSR1)  # only a reason to look: see `guard`
 
     def start(self) -> int:
-        """Start the server; its port once it answers. Raises _Ended."""
-        for last in (*[False] * (TRIES - 1), True):
+        """Start the server; its port once it answers. Raises Ended."""
+        for _ in range(TRIES):
             port = free_port()
             if self._fill:
                 self._fill.write_text(self._text.replace("{port}", str(port)))
@@ -73,50 +107,30 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # into the log
                 process_group=0,
-                preexec_fn=functools.partial(die_with_parent, self._libc, signal.SIGKILL),
+                preexec_fn=functools.partial(die_with_parent, self.libc, signal.SIGKILL),
             )
             deadline = time.monotonic() + READY_SECONDS
-            while not answers(port, self._ready):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    break
-                self._look(0.01)
-            else:
-                return port
-            if last or self._process.poll() is None:
-                break
-        raise _Ended
+            while self._process.poll() is None:
+                if answers(port, self._ready):
+                    return port
+                if time.monotonic() > deadline:
+                    raise Ended("does not answer")
+                self.look(0.01)
+        raise Ended("has ended at once")
 
     def serve(self) -> None:
         """Wait until the server ends or nobody wants it any more."""
-        while True:
-            self._look(None)
+        while self._process and self._process.poll() is None:
+            self.look(None)
+        raise Ended("has ended")
 
-    def _look(self, seconds: float | None) -> None:
-        """Heed what has happened within so many seconds."""
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        if self._folder:
-            poll.register(0, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
-        if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
-            self.end(0)
-        orphan = self._folder and os.getppid() != self._owner
-        if orphan or (0 in ready and not os.read(0, 4096)):
-            self.end(0, remove=True)
-        if self._process and self._process.poll() is not None:
-            raise _Ended
-
-    def end(self, status: int, remove: bool = False) -> None:
-        """Kill the server and whatever it has started, then end."""
+    def kill(self) -> None:
         if self._process:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
             self._process.wait()
-        if remove and self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        os._exit(status)
 
 
 def free_port() -> int:
@@ -149,10 +163,7 @@ def main() -> None:
     try:
         announce(port=daemon.start())
         daemon.serve()
-    except _Ended:
-        sys.stderr.write(f"{options.command[0]} has ended\n")
-        daemon.end(1)
-    except OSError as error:
+    except (Ended, OSError) as error:
         sys.stderr.write(f"{options.command[0]}: {error}\n")
         daemon.end(1)
 

@@ -296,7 +296,7 @@ class _RunningBelow(RunningStore):
 
 
 class RunningHttpElsewhere(_RunningBelow):
-    """A plain HTTP server that takes PUT and DELETE; what has been put is remembered, for it lists nothing."""
+    """A plain HTTP server that takes PUT and DELETE; what has been put is remembered: it lists nothing."""
 
     def __init__(
         self, name: str, endpoint: Endpoint, auth: tuple[str, str] | None, folder: Path, version: str = ""
@@ -333,6 +333,10 @@ class RunningHttpElsewhere(_RunningBelow):
             raise StoreDied(f"{self.id}: does not answer at {self._root}")
         with self._lock:
             return sorted(self._made)
+
+    def _remove_all(self) -> None:
+        for key in list(self._made):
+            self.delete(key)
 
     def access(self, key: str, base_url: str) -> Access:
         url = f"{base_url.rstrip('/')}{self._path}/{quote(key)}"
@@ -392,9 +396,7 @@ class RunningSwiftElsewhere(_RunningBelow):
     def access(self, key: str, base_url: str) -> Access:
         base = base_url.rstrip("/")
         env = {"ST_AUTH": f"{base}{self._login.path}", "ST_USER": self._login.user, "ST_KEY": self._login.key}
-        return Access(
-            "swift", f"{base}{self._path}/{quote(key)}", f"swift://{self._container}/{key}", env
-        )
+        return Access("swift", f"{base}{self._path}/{quote(key)}", f"swift://{self._container}/{key}", env)
 
     def expire_credentials(self, access: Access | None = None) -> None:
         raise UsageError(f"{self.id}: the tokens of a Swift that is not ours are not made invalid")

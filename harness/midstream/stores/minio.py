@@ -26,7 +26,9 @@ class MinIO(Store):
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
     under_way: ClassVar[Mapping[str, UnderWay]] = dict.fromkeys(
         LAYOUTS,
-        UnderWay(Delivers.OLD, "MinIO keeps the files it sends open, and a new object is new files (measured)"),
+        UnderWay(
+            Delivers.OLD, "MinIO keeps the files it sends open, and a new object is new files (measured)"
+        ),
     )
 
     def available(self) -> Availability:

@@ -56,7 +56,11 @@ http {{
 
 def place(traits: Traits) -> str:
     """The name of the location that shows objects so."""
-    words = [traits.validator, *(["whole"] if not traits.ranges else []), *(["bodies"] if not traits.head else [])]
+    words = [
+        traits.validator,
+        *(["whole"] if not traits.ranges else []),
+        *(["bodies"] if not traits.head else []),
+    ]
     return "-".join(words)
 
 
@@ -160,7 +164,7 @@ class RunningNginx(RunningStore):
             try:
                 path.unlink(missing_ok=True)
                 for parent in path.relative_to(self._files).parents:
-                    if parent != PurePosixPath("."):
+                    if parent.name:
                         (self._files / parent).rmdir()
             except OSError:
                 pass  # a folder with something else in it, or none

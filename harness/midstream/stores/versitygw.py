@@ -28,7 +28,9 @@ class VersityGW(Store):
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
     under_way: ClassVar[Mapping[str, UnderWay]] = dict.fromkeys(
         LAYOUTS,
-        UnderWay(Delivers.OLD, "its posix backend keeps the file it sends open and puts a new one (measured)"),
+        UnderWay(
+            Delivers.OLD, "its posix backend keeps the file it sends open and puts a new one (measured)"
+        ),
     )
 
     def available(self) -> Availability:

@@ -49,16 +49,64 @@ def trusting(on: Stage, authority: Authority, host: str = "127.0.0.1") -> ssl.SS
     return context.wrap_socket(raw, server_hostname=host, suppress_ragged_eofs=False)
 
 
+class Client:
+    """TLS over a socket of our own: the ssl module takes a reset for an end."""
+
+    def __init__(self, on: Stage, authority: Authority) -> None:
+        self.raw = on.connect().sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=str(authority.bundle))
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname="127.0.0.1")
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.raw.sendall(self._out.read())
+                self._in.write(self.raw.recv(1 << 16))
+
+    def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        self.raw.sendall(self._out.read())
+
+    def say_goodbye(self) -> None:
+        """Send close_notify."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLError:
+            pass  # it would read on
+        self.raw.sendall(self._out.read())
+
+    def rest(self, piece: int) -> tuple[bytes, str]:
+        """Everything until the end, and which end it was."""
+        data = bytearray()
+        while True:
+            try:
+                got = self.tls.read(1 << 16)
+                data += got
+                if not got:
+                    return bytes(data), "clean"
+            except ssl.SSLWantReadError:
+                try:
+                    more = self.raw.recv(piece)
+                except ConnectionResetError:
+                    return bytes(data), "reset"
+                if more:
+                    self._in.write(more)
+                else:
+                    self._in.write_eof()
+            except ssl.SSLEOFError:
+                return bytes(data), "ragged"
+
+
 def read_all(sock: ssl.SSLSocket, piece: int) -> tuple[bytes, str]:
-    """Everything until the end, and which end it was."""
+    """What the ssl module makes of the rest."""
     data = bytearray()
     try:
         while got := sock.recv(piece):
             data += got
     except ssl.SSLEOFError:
         return bytes(data), "ragged"
-    except ConnectionResetError:
-        return bytes(data), "reset"
     return bytes(data), "clean"
 
 
@@ -77,9 +125,10 @@ def test_cuts_are_exact(
         wire = sent.byte(at)
         position = draw.choice((str(at), f"body+{at}", f"wire+{wire}"))
         spec = f"GET#1 cut@{position}:{ending}"
-        with secured(running, store, authority, spec) as on, trusting(on, authority) as client:
-            client.sendall(request(target))
-            got, end = read_all(client, draw.choice((1000, 1 << 18)))
+        with secured(running, store, authority, spec) as on:
+            client = Client(on, authority)
+            client.send(request(target))
+            got, end = client.rest(draw.choice((1000, 1 << 18)))
             facts = on.facts()
         assert got == sent.wire[:wire], (spec, target, len(got), wire)
         assert end == want, (spec, target)
@@ -88,20 +137,37 @@ def test_cuts_are_exact(
         assert not facts.trouble
 
 
-def test_a_slow_reader_gets_its_notice(
-    running: RunningInjector, store: ScriptedOrigin, authority: Authority
+@pytest.mark.parametrize(("ending", "want"), [("fin", "ragged"), ("notify", "clean")])
+def test_an_end_as_the_standard_library_sees_it(
+    running: RunningInjector, store: ScriptedOrigin, authority: Authority, ending: str, want: str
 ) -> None:
-    """close_notify comes also where the client's window was full when it was time for it."""
-    sent = layout("/length?size=4000000")
-    with secured(running, store, authority, "GET#1 cut@3999999:notify") as on:
-        context = ssl.create_default_context(cafile=str(authority.bundle))
-        raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.connect(("127.0.0.1", on.port))
-        with context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as client:
-            client.sendall(request("/length?size=4000000"))
-            on.until("fault")
-            assert read_all(client, 1 << 16) == (sent.wire[: sent.byte(3_999_999)], "clean")
+    """Without close_notify a client that looks is told so; with it, the end is an orderly one."""
+    sent = layout("/close?size=100000")
+    spec = f"GET#1 cut@50000:{ending}"
+    with secured(running, store, authority, spec) as on, trusting(on, authority) as client:
+        client.sendall(request("/close?size=100000"))
+        assert read_all(client, 1 << 16) == (sent.wire[: sent.byte(50_000)], want)
+
+
+def test_a_notice_waits_for_room(
+    running: RunningInjector, store: ScriptedOrigin, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """close_notify comes also where there was no room for it when it was time."""
+    sent, tries = layout("/length?size=1000"), []
+    unwrap = ssl.SSLSocket.unwrap
+
+    def full(sock: ssl.SSLSocket) -> socket.socket:
+        tries.append(sock)
+        if len(tries) < 3:
+            raise ssl.SSLWantWriteError
+        return unwrap(sock)
+
+    monkeypatch.setattr(ssl.SSLSocket, "unwrap", full)
+    with secured(running, store, authority, "GET#1 cut@999:notify") as on:
+        client = Client(on, authority)
+        client.send(request("/length?size=1000"))
+        assert client.rest(1000) == (sent.wire[:-1], "clean")
+    assert len(tries) == 3
 
 
 def test_keep_alive(running: RunningInjector, store: ScriptedOrigin, authority: Authority) -> None:
@@ -134,14 +200,12 @@ def test_a_client_that_leaves(running: RunningInjector, store: ScriptedOrigin, a
     """A client that goes while a response is held is seen, with or without close_notify."""
     for notify in (True, False):
         with secured(running, store, authority, "GET#1 stall@10:forever") as on:
-            client = trusting(on, authority)
-            client.sendall(request("/length?size=100"))
+            client = Client(on, authority)
+            client.send(request("/length?size=100"))
             on.until("fault")
             if notify:
-                client.setblocking(False)
-                with pytest.raises(ssl.SSLWantReadError):
-                    client.unwrap()
-            client.close()
+                client.say_goodbye()
+            client.raw.close()
             assert on.until("sent").data["end"] == "client-left"
 
 
@@ -187,22 +251,23 @@ def test_hangup_before_the_handshake(
     running: RunningInjector, store: ScriptedOrigin, authority: Authority, ending: str, hello: bool
 ) -> None:
     """Not a byte of TLS comes before the end, whether or not the client has begun; the next one works."""
+    machine = ssl.create_default_context().wrap_bio(
+        ssl.MemoryBIO(), out := ssl.MemoryBIO(), server_hostname="h"
+    )
+    with pytest.raises(ssl.SSLWantReadError):
+        machine.do_handshake()
     with secured(running, store, authority, f"CONNECTION#1 hangup@accept:{ending}") as on:
         with socket.create_connection(("127.0.0.1", on.port), WAIT) as raw:
-            if hello:
-                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-                machine = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="h")
-                with pytest.raises(ssl.SSLWantReadError):
-                    machine.do_handshake()
-                try:
-                    raw.sendall(outgoing.read())
-                except ConnectionError:
-                    assert ending == "rst"
+            data, reset = b"", False
             try:
-                assert raw.recv(100) == b""
-                assert ending == "fin"
-            except ConnectionResetError:
-                assert ending == "rst" or hello, "a hello behind the end is answered as by one who has gone"
+                raw.sendall(out.read() if hello else b"")
+                data = raw.recv(100)
+            except ConnectionError:
+                reset = True
+        assert data == b""
+        # A hello behind the end is answered as by one who has gone.
+        assert reset or ending == "fin"
+        assert hello or reset == (ending == "rst")
         with trusting(on, authority) as client:
             client.sendall(request("/length?size=5"))
             assert client.recv(1000) == layout("/length?size=5").wire
