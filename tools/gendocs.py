@@ -6,11 +6,20 @@ test checks that the files are as this would write them.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
+import typer
+
+import midstream.cli
+import reknit.cli
+from midstream import pytest_plugin
 from midstream._catalog import bundled, properties
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
@@ -36,7 +45,8 @@ def code(text: str) -> str:
 
 def faults() -> str:
     rows = [
-        (code(name), m.summary, m.takes, code(m.example), " ".join(m.grounds)) for name, m in members("faults")
+        (code(name), m.summary, m.takes, code(m.example), " ".join(m.grounds))
+        for name, m in members("faults")
     ]
     return table(("fault", "what goes wrong", "value", "example", "taxonomy"), rows)
 
@@ -51,7 +61,13 @@ def operations() -> str:
 
 def scenarios() -> str:
     rows = [
-        (code(s.id), s.model.kind, " ".join(s.model.properties), s.model.requirement, " ".join(s.model.stores))
+        (
+            code(s.id),
+            s.model.kind,
+            " ".join(s.model.properties),
+            s.model.requirement,
+            " ".join(s.model.stores),
+        )
         for s in bundled()
     ]
     return table(("scenario", "kind", "properties", "what a correct driver does", "stores"), rows)
@@ -71,9 +87,18 @@ def verdicts() -> str:
 
 def fields() -> str:
     parts = []
-    for title, model in (("", Scenario), ("object.", ObjectModel), ("expect.", Expect), ("process.", ProcessModel)):
+    for title, model in (
+        ("", Scenario),
+        ("object.", ObjectModel),
+        ("expect.", Expect),
+        ("process.", ProcessModel),
+    ):
         rows = [
-            (code(f"{title}{name}"), field.description or "see below", "" if field.is_required() else code(repr(field.default)))
+            (
+                code(f"{title}{name}"),
+                field.description or "see below",
+                "" if field.is_required() else code(repr(field.default)),
+            )
             for name, field in model.model_fields.items()
             if name not in ("object", "expect", "process")
         ]
@@ -89,6 +114,62 @@ def families() -> str:
     return table(("family", "member", "what it is"), rows)
 
 
+def _commands(app: typer.Typer, program: str) -> str:
+    """Every command of a program with its arguments and options, as its own help has them."""
+    root: Any = typer.main.get_command(app)
+    parts = []
+    for name, command in root.commands.items():
+        rows = []
+        for p in command.params:
+            if p.name == "help":
+                continue
+            shown = (
+                ", ".join(code(o) for o in [*p.opts, *p.secondary_opts])
+                if p.opts[0][0] == "-"
+                else p.name.upper()
+            )
+            given = "" if p.required or p.default in (None, False, []) else code(str(p.default))
+            if p.name == "jobs":
+                given = "the cores"  # not those of the machine that wrote this
+            rows.append((shown, p.help or "", "required" if p.required else given))
+        usage = f"### {program} {name}\n\n{command.help}"
+        parts.append(f"{usage}\n\n{table(('option', 'meaning', 'default'), rows)}" if rows else usage)
+    return "\n\n".join(parts)
+
+
+def commands() -> str:
+    return _commands(midstream.cli.app, "midstream")
+
+
+def reknit_commands() -> str:
+    return _commands(reknit.cli.app, "reknit")
+
+
+def plugin_options() -> str:
+    """The plugin's options and its fixtures."""
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    rows = []
+    for option in parser.getgroup("midstream").options:
+        attributes = option.attrs()
+        rows.append((code(option.names()[0]), attributes["help"]))
+    return table(("option", "meaning"), rows)
+
+
+def reknit_options() -> str:
+    """The fields of reknit.Options with what stands behind each."""
+    source = ast.parse(inspect.getsource(reknit.Options))
+    body = source.body[0].body  # type: ignore[attr-defined]
+    rows = []
+    for line, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(line, ast.AnnAssign):
+            text = after.value.value if isinstance(after, ast.Expr) else ""
+            value = ast.unparse(line.value) if line.value else ""
+            value = "{}" if "dict" in value else value
+            rows.append((code(ast.unparse(line.target)), " ".join(text.split()), code(value)))
+    return table(("option", "meaning", "default"), rows)
+
+
 PARTS = {
     "faults": faults,
     "positions": positions,
@@ -98,6 +179,10 @@ PARTS = {
     "verdicts": verdicts,
     "fields": fields,
     "families": families,
+    "commands": commands,
+    "plugin-options": plugin_options,
+    "reknit-commands": reknit_commands,
+    "reknit-options": reknit_options,
 }
 
 
@@ -107,7 +192,7 @@ def fill(text: str) -> str:
     def part(found: re.Match[str]) -> str:
         return f"<!-- generated: {found[1]} -->\n{PARTS[found[1]]()}\n<!-- end -->"
 
-    return re.sub(r"<!-- generated: ([a-z]+) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
+    return re.sub(r"<!-- generated: ([a-z-]+) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
 
 
 def main() -> int:

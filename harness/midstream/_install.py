@@ -124,7 +124,7 @@ def _build_with_go(
     go = machine.which("go")
     if not go:
         raise SetupError(
-            f"{part.id}: is built from source, and Go is not on PATH; install Go (https://go.dev/doc/install) "
+            f"{part.id}: is built from source, and Go is not on PATH; get it (https://go.dev/doc/install) "
             f"or put a {part.command} on PATH"
         )
     target = f"{recipe.package}@{part.version}"

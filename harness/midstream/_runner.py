@@ -296,7 +296,7 @@ class Runner:
         )
         session = place.injector.open(plan)
         try:
-            access = place.running.access(key, session.url)
+            access = stage.access = place.running.access(key, session.url)
             env = {**access.env, **(authority.env if authority else {})}
             headers = {"Authorization": TOKEN} if access.kind == "http" else {}
             job = Job(stage.dest, access.kind, access.url, access.native, env, headers=headers)

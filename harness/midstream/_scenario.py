@@ -62,7 +62,7 @@ class ObjectModel(_Strict):
     )
 
     part: str = Field(
-        "", pattern=r"^(\d+-\d+)?$", description="the bytes that are asked for, FIRST-LAST; nothing: all of them"
+        "", pattern=r"^(\d+-\d+)?$", description="the bytes that are asked for, FIRST-LAST; empty: all"
     )
 
     def bounds(self, size: int) -> tuple[int, int]:

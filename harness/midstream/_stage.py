@@ -16,13 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from midstream._content import GENERATIONS, Content, Run, explain
-from midstream._errors import HarnessError
 from midstream._scenario import ProcessModel, room_of
 from midstream._verbs import Kill, Mutate
 from midstream._verdict import Outcome, Sink
 from midstream._workers import DriverProcess
 from midstream.drivers import Job
-from midstream.stores import RunningStore, Traits
+from midstream.stores import Access, RunningStore, Traits
 from midstream.stores._changes import change
 
 OLD = GENERATIONS  # the generation of what was under the final name before
@@ -49,6 +48,7 @@ class Stage:
         self.dest = folder / "object"
         self.objects = [content]
         self._old = Content(max(1, content.size // 2), content.seed, OLD)
+        self.access: Access | None = None  # what the driver was given; the credentials that expire are these
         self._process: DriverProcess | None = None
         self._killed = ""
         self._received = folder.with_name(f"{folder.name}.received")
@@ -65,13 +65,13 @@ class Stage:
     def _kill(self, name: str) -> None:
         pid = self._process.pid if self._process else None
         if pid is None:
-            raise HarnessError("no driver process to kill")
+            return  # it has just ended by itself
         self._killed = name
         os.kill(pid, signal.Signals[f"SIG{name}"])
 
     def _mutate(self, action: str) -> None:
         if action == "expire":
-            return self._store.expire_credentials()
+            return self._store.expire_credentials(self.access)
         new = change(self._store, self._key, self.objects[-1], self._traits, action)
         if new and new != self.objects[-1]:
             self.objects.append(new)
@@ -227,7 +227,7 @@ class Stage:
             size = path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             # The driver removed its folder, or nothing is under the final name, or it leads nowhere.
-            return Sink(False, leftovers=leftovers)
+            return Sink(False, leftovers=leftovers, lost=self._model.existing)
         if not path.is_file():
             return Sink(False, leftovers=(*leftovers, path.name))
         if not os.access(path, os.R_OK):
@@ -236,7 +236,15 @@ class Stage:
         untouched = runs == (Run(0, self._old.size, OLD),) and size == self._old.size
         if self._model.existing and untouched and outcome.said != "ok":
             return Sink(False, leftovers=leftovers)  # what was there before is still there, whole
+        if path == self._received and outcome.said != "ok" and self._begins_one(runs, size):
+            return Sink(False, leftovers=leftovers)  # a pipe takes nothing back: a true beginning is no leak
         return Sink(True, size, runs, leftovers)
+
+    def _begins_one(self, runs: tuple[Run, ...], size: int) -> bool:
+        """Whether these are the first bytes of one state of the object, and not all of them."""
+        states = {(c.generation, c.size) for c in self.objects}
+        one = len(runs) == 1 and runs[0].start == runs[0].origin == 0
+        return one and any(g == runs[0].source and size < s for g, s in states)
 
     def _explain(self, path: Path, size: int) -> tuple[Run, ...]:
         with path.open("rb", buffering=0) as sink:

@@ -114,13 +114,14 @@ class Sink:
     """What lies where the driver was to write.
 
     `runs` tell where each byte under the final name comes from (empty when there is no file); `leftovers` are
-    names of other files beside it.
+    names of other files beside it. `lost` says that what was under the final name before the case is gone.
     """
 
     exists: bool
     size: int = 0
     runs: tuple[Run, ...] = ()
     leftovers: tuple[str, ...] = ()
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class Seen:
 
     @property
     def whole(self) -> int:
-        return self.object_size if self.total < 0 else self.total
+        """The size of the whole object, the largest of those it had."""
+        return max([self.object_size, self.total, *(size for _, size in self.expect.objects)])
 
 
 def numbers(n: int) -> str:
@@ -361,6 +363,9 @@ def _of_driver(seen: Seen) -> Judgement:
         return Judgement(
             Verdict.NEEDLESS_FAILURE, expect.kind, f"the file is complete, yet: {tidy(outcome.error)}"
         )
+    if sink.lost:
+        gone = f"failed, and what was under the final name before is gone: {tidy(outcome.error)}"
+        return Judgement(Verdict.LEAK, "must", gone)
     storm = _storm(seen)
     if storm:
         return storm

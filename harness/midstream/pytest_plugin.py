@@ -17,6 +17,7 @@ address for it).
 from __future__ import annotations
 
 import inspect
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "midstream: a scenario of the midstream suite")
+    options = ("--midstream-store", "--midstream-scenario")
+    if any(config.getoption(o) for o in options) or config.getoption("--midstream-injector") != "embedded":
+        _matrix(config)  # what cannot be is said before anything is collected, and once
 
 
 def _usage(error: Exception) -> pytest.UsageError:
@@ -96,7 +100,9 @@ def pytest_pycollect_makeitem(
 
 
 def _test(loaded: Any, variant: Any, store: Any) -> Callable[..., None]:
-    def run(midstream_driver: Any, _midstream_bench: Bench) -> None:
+    # The first parameter is for pytest: without one of its kind it takes the first name of a class's function
+    # for `self`.
+    def run(_: None = None, /, *, midstream_driver: Any, _midstream_bench: Bench) -> None:
         _midstream_bench.check(midstream_driver, loaded, variant, store)
 
     run.__doc__ = loaded.model.requirement
@@ -113,10 +119,15 @@ def driver_spec(given: object) -> str:
             f"midstream: the fixture {DRIVER_FIXTURE} gave {given!r}; it must give a function defined at the "
             "top of a module, or a driver's name such as 'cmd:curl -o {dest} {url}'"
         )
-    source = inspect.getsourcefile(given)
-    if source and "." not in module:
-        return f"py:{Path(source).resolve()}:{qualified}"  # a test file: found by path in the worker too
-    return f"py:{module}:{qualified}"
+    try:
+        source = Path(inspect.getsourcefile(given) or "")
+    except TypeError:  # built in
+        return f"py:{module}:{qualified}"
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    if source.suffix != ".py" or any(source.is_relative_to(path) for path in installed):
+        return f"py:{module}:{qualified}"
+    # Of this project: the worker does not have the import paths that pytest has set up here.
+    return f"py:{source.resolve()}:{qualified}"
 
 
 class Bench:

@@ -41,6 +41,10 @@ class Disk:
         """Wait until it is on the disk."""
         os.fsync(fd)
 
+    def begin(self, fd: int, offset: int, size: int) -> None:
+        """Have the kernel begin to write it out (Linux does on this advice), so that a sync has less to do."""
+        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
     def replace(self, source: Path, dest: Path) -> None:
         """Publish."""
         source.replace(dest)
@@ -203,6 +207,8 @@ class FileSink:
             self._append(_journal.head(self._identity, self.representation))
             self._headed = True
         self._append(_journal.mark(self.held, self._crc))
+        if self.held - self._marked >= _LAST_MARK:
+            self._disk.begin(self._data, self._marked, self.held - self._marked)
         self._marked = self.held
         if durable:
             self._disk.sync(self._journal)

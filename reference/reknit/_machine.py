@@ -313,9 +313,9 @@ class Machine:
         return [self._take()]
 
     def _end(self) -> list[ev.Action]:
-        if self._left is None and self._skip and not self.held:
-            self._doubted = False
-            return [ev.Close(), ev.Stat()]  # ended before the slice begins: is there anything in it?
+        self._doubted = False
+        if self._left is None and self._part.first and not self.held:
+            return [ev.Close(), ev.Stat()]  # ended before the slice began: is there anything in it?
         if self._left is not None or self._skip:
             # RFC 9112 §8: fewer bytes than announced is an incomplete message, however cleanly it ended.
             missing = f"{self._left} bytes early" if self._left is not None else "inside the known prefix"
@@ -325,7 +325,6 @@ class Machine:
             return self._whole()  # the digest proves the length, too
         # Without a length, a last chunk proves only what the nearest hop saw, and the end of a connection
         # proves nothing (RFC 9112 §8). An independent size does.
-        self._doubted = False
         return [ev.Close(), ev.Stat()]
 
     def _sized(self, headers: Mapping[str, str]) -> list[ev.Action]:
@@ -335,7 +334,9 @@ class Machine:
         # A HEAD that tells the length of a coded form tells nothing about ours (§8.6, §8.4).
         size = content_length(headers) if content_coding(headers) == ours.coding else None
         match = ours.match(headers)
-        if self._skip:
+        if self._part.first and not self.held:
+            if size is None and self._chunked and not self._doubted:
+                size = self._part.first - self._skip
             if size is not None and size <= self._part.first:
                 return self._beyond(size)
             return self._retry(f"the body ended before byte {self._part.first}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -18,8 +20,8 @@ from reknit import Options
 
 @dataclass
 class Say:
-    """One response, byte for byte; `end` is fin, rst, hold (open and silent) or keep (next request, same
-    line).
+    """One response, byte for byte; `end` is fin, rst, hold (open and silent), keep (next request, same line),
+    or notify (TLS: close_notify, then fin).
     """
 
     wire: bytes
@@ -28,11 +30,12 @@ class Say:
 
 @dataclass
 class Origin:
-    """`script` is played in order, one entry per request; what was asked is kept, heads only."""
+    """`script` is played in order, one entry per request; what was asked is kept, heads only. `tls` wraps."""
 
     script: list[Say] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     then: Callable[[str], Say] | None = None
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -41,7 +44,7 @@ class Origin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def url(self, path: str = "/object") -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http{'s' * bool(self.tls)}://127.0.0.1:{self.port}{path}"
 
     def close(self) -> None:
         self._listener.close()
@@ -57,6 +60,13 @@ class Origin:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
+        if self.tls is not None:
+            try:
+                # Its plain close sends no close_notify.
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                connection.close()
+                return
         while True:
             head = b""
             while b"\r\n\r\n" not in head:
@@ -83,6 +93,8 @@ class Origin:
                 pass  # the client hung up first
             if say.end == "keep":
                 continue
+            if say.end == "notify":
+                connection = connection.unwrap()
             if say.end == "hold":
                 self._held.append(connection)
                 return
@@ -128,17 +140,12 @@ def whole() -> Callable[..., bytes]:
     """Write a correct answer to a request head: 200, or 206 when it has a Range."""
 
     def write(data: bytes, asked: str = "", *, etag: str = '"a"', extra: str = "") -> bytes:
-        first = next(
-            (
-                int(line[13:].split("-")[0])
-                for line in asked.split("\r\n")
-                if line.lower().startswith("range: bytes=")
-            ),
-            0,
-        )
-        part = data[first:]
-        status = "206 Partial Content" if first else "200 OK"
-        span = f"Content-Range: bytes {first}-{len(data) - 1}/{len(data)}\r\n" if first else ""
+        found = re.search(r"(?im)^range: bytes=(\d+)-(\d*)", asked)
+        first = int(found[1]) if found else 0
+        end = min(len(data), int(found[2]) + 1) if found and found[2] else len(data)
+        part = data[first:end]
+        status = "206 Partial Content" if found else "200 OK"
+        span = f"Content-Range: bytes {first}-{end - 1}/{len(data)}\r\n" if found else ""
         tag = f"ETag: {etag}\r\n" if etag else ""
         return f"HTTP/1.1 {status}\r\nContent-Length: {len(part)}\r\n{tag}{span}{extra}\r\n".encode() + part
 

@@ -420,8 +420,14 @@ def check_slice(profile: Profile, size: int, part: Slice, faults: tuple[str, ...
         else:
             assert isinstance(result.error, (Exhausted, Changed, Integrity, Refused)), told
             hopeless = run is read_stream and (profile.validator != "strong" or names & STREAMS_FEAR)
-            assert beyond or hopeless or not must_complete(profile, size, faults), told
-            assert any(one.startswith(result.data) for one in wanted) or not result.data, told
+            # A lie about the total is believed while nobody has named another; and a digest of the whole is
+            # of no use before it is known that the slice is the whole.
+            excused = "wrong-total" in names or not must_complete(
+                replace(profile, digest=False), size, faults
+            )
+            assert beyond or hopeless or excused, told
+            if profile.validator == "strong" or not (profile.digest and part.first == 0):
+                assert any(one.startswith(result.data) for one in wanted) or not result.data, told
         if beyond and part.length != 0 and names <= {"ok"}:
             assert isinstance(result.error, (Refused, Exhausted)), told
         assert model.pinned_ok, told
@@ -446,9 +452,9 @@ def test_every_slice_under_one_fault(name: str) -> None:
         lengths = [None, *range(size + 2)]
         for part in itertools.starmap(Slice, itertools.product(range(size + 2), lengths)):
             check_slice(PROFILES[name], size, part, ("ok",))
-            for fault in vocabulary(size, cuts_at=[0, 1, 2] if size > 4 else None):
+            for fault in vocabulary(size, cuts_at=[1] if size > 3 else None):
                 check_slice(PROFILES[name], size, part, (fault,))
-                if size in (2, 4):
+                if size == 3:
                     check_slice(PROFILES[name], size, part, ("rst@1", fault))
 
 

@@ -1,4 +1,4 @@
-"""Three correct or nearly correct clients that sins are committed on, and what every sin says of itself."""
+"""Correct and nearly correct clients that sins are committed on, and what every sin says of itself."""
 
 from __future__ import annotations
 

@@ -59,7 +59,10 @@ class Wire:
         self.socket = socket.create_connection(self.origin[1:], timeout)
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
-            self.socket = context.wrap_socket(self.socket, server_hostname=self.origin[1])
+            # An end without close_notify is an error: anybody can cut a connection (RFC 9112 section 9.8).
+            self.socket = context.wrap_socket(
+                self.socket, server_hostname=self.origin[1], suppress_ragged_eofs=False
+            )
 
     def read(self, most: int) -> bytes:
         """What is there next, b"" at the end; raises OSError for a reset or silence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import zlib
 from collections.abc import Iterator
 
@@ -71,6 +72,17 @@ class TakesAClosedConnectionForTheEnd(Trusting):
     def proved(self) -> bool:
         self.pin.total = self.held
         return True
+
+
+@caught_by({"close-delimited-cut-over-tls-unproved": "truncated"})
+class TakesTheEndOfTlsForTheEnd(Trusting):
+    """Takes a TLS connection that ended without close_notify for the end of a body (rustls ktls PR 74)."""
+
+    def body(self, reply: Reply) -> Iterator[bytes]:
+        try:
+            yield from super().body(reply)
+        except ssl.SSLEOFError:
+            reply.framed = True
 
 
 @caught_by({"head-cut": "truncated", "cut-by-wire-byte": "truncated"})

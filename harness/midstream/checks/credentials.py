@@ -7,7 +7,14 @@ from typing import ClassVar
 from midstream._verdict import Finding, Seen, Verdict
 from midstream.checks import Check
 
-_SECRET = ("authorization", "x-auth-token", "cookie", "x-amz-security-token")
+_SECRET = (
+    "authorization",
+    "x-auth-token",
+    "x-auth-key",
+    "x-auth-user",
+    "cookie",
+    "x-amz-security-token",
+)
 
 
 class Credentials(Check):

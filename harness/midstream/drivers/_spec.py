@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from midstream._errors import SetupError, UsageError
@@ -87,20 +88,30 @@ class Function(PythonDriver):
     def load(self) -> None:
         """Find the function before the first job; raises ImportError or AttributeError."""
         if self._is_file:
-            path = Path(self._module).resolve()
-            sys.path.insert(0, str(path.parent))  # what the file imports from beside it
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"cannot load {self._module}")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules.setdefault(path.stem, module)
-            spec.loader.exec_module(module)
+            module = _load_file(Path(self._module).resolve())
         else:
             module = importlib.import_module(self._module)
         self._function: Callable[[Job], Any] = getattr(module, self._name)
 
     def download(self, job: Job) -> None:
         self._function(job)
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module in a file, with what it imports from beside it; raises ImportError."""
+    root, name = path.parent, path.stem
+    while (root / "__init__.py").is_file():
+        root, name = root.parent, f"{root.name}.{name}"
+    sys.path.insert(0, str(root))
+    if "." in name:  # of a package: it may import by way of that
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def resolve(spec: str) -> Driver:

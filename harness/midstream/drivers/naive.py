@@ -5,6 +5,8 @@ It is here to be caught. It looks at no status, no Content-Range, no validator a
 
 from __future__ import annotations
 
+import os
+
 from midstream.drivers import Job, PythonDriver
 
 ATTEMPTS = 5
@@ -27,6 +29,7 @@ class Naive(PythonDriver):
 
         session = requests.Session()
         session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE", True)
         job.dest.touch()
         for attempt in range(ATTEMPTS):
             have = job.dest.stat().st_size

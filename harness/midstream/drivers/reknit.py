@@ -32,7 +32,8 @@ class Reknit(PythonDriver):
         )
         part: dict[str, Any] = {"first": job.first, "length": job.length}
         if job.dest.is_fifo():
-            with reknit.open_stream(job.native, options=options, **part) as stream, job.dest.open("wb") as pipe:
+            stream = reknit.open_stream(job.native, options=options, **part)
+            with stream, job.dest.open("wb") as pipe:
                 shutil.copyfileobj(stream, pipe, 1 << 18)
         else:
             reknit.download(job.native, job.dest, options=options, **part)

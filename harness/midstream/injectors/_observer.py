@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
@@ -21,7 +22,7 @@ from midstream._schedule import Armed, Rule
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace
 from midstream._wire import Framing, Head, Span, Tracker, content_range
 from midstream.injectors._relay import Case, Client, Ended, Relay, Response
-from midstream.injectors._sockets import RECV, recv, send_all, wait, wait_for
+from midstream.injectors._sockets import RECV, recv, send_all, wait
 from midstream.injectors._toxics import Due, is_engines, waits_for_head
 
 ENGINE_SECONDS = 10.0  # until an ending that has to come counts as not coming
@@ -158,9 +159,11 @@ class Observer(Relay):
     async def _end_unasked(self, armed: Armed, ending: Ending, exchange: int) -> None:
         """Connect to a proxy that ends the connection without a byte, and pass that on; raises Ended."""
         async with self._through([Due(0, Close(ending), before_request=True)]):
-            if not await self._connect(exchange):
-                raise Ended("upstream-closed")
-            seen = await self.end_of_upstream()
+            try:
+                await self._reach()
+                seen = await self.end_of_upstream()
+            except ConnectionResetError:  # it was quick
+                seen = b"", True
         if seen != (b"", ending is Ending.RST):
             self.trouble(f"{armed.rule}: toxiproxy {_told(seen)}", exchange)
         elif self.case.schedule.fire(armed):
@@ -202,10 +205,7 @@ class Observer(Relay):
     async def _hold_unasked(self, armed: Armed, response: Observed, request: bytes) -> None:
         """The request goes into a proxy that never lets it through; raises Ended when the client leaves."""
         async with self._through([Due(0, Hold(None), before_request=True)]):
-            if not await self._connect(response.number):
-                raise Ended("upstream-closed")
-            assert self.upstream
-            await send_all(self.upstream, request)
+            await send_all(await self._reach(), request)
             await response.stays(armed)
 
     async def _forward(self, response: Response, tracker: Tracker, request: bytes) -> Ending | None:
@@ -222,22 +222,25 @@ class Observer(Relay):
         finally:
             response.give_back()
 
-    async def _connect(self, exchange: int) -> bool:
-        if self.upstream:
-            return True
+    async def _reach(self) -> socket.socket:
+        """A connection to toxiproxy; raises OSError."""
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await asyncio.get_running_loop().sock_connect(sock, self.address())
-        except BaseException as error:
+        except BaseException:
             sock.close()
-            if not isinstance(error, OSError):
-                raise
-            self.trouble(f"toxiproxy does not accept connections: {error}", exchange)
-            return False
+            raise
         self.upstream = sock
-        return True
+        return sock
+
+    async def _connect(self, exchange: int) -> bool:
+        try:
+            self.upstream = self.upstream or await self._reach()
+        except OSError as error:
+            self.trouble(f"toxiproxy does not accept connections: {error}", exchange)
+        return self.upstream is not None
 
 
 class Observed(Response):
@@ -401,6 +404,7 @@ class Observed(Response):
             one.fired = True
             relay.trouble(f"{one.rule}: after {self.interim + self.sent} bytes toxiproxy {_told(seen)}")
         self.end = "cut"
+        self.give_back()  # now: the end may wait long for the client's
         await relay.close(Ending.RST if seen and seen[1] else Ending.FIN)
 
     async def stays(self, one: Armed) -> None:
@@ -410,12 +414,13 @@ class Observed(Response):
         if self._beyond():
             relay.trouble(f"{one.rule}: toxiproxy went on", self.number)
         self._fired(one)
+        self.give_back()
         self.end = "held"
         while True:
             uploading = relay.upload and not relay.upload.done()
             ends = (relay.upstream,) if uploading else (relay.upstream, relay.client)
             await wait(read=ends, done=relay.upload if uploading else None)
-            if await wait_for(0, read=(relay.upstream,)):
+            if _spoke(relay.upstream):
                 relay.trouble(f"{one.rule}: toxiproxy {_told(await relay.end_of_upstream())}", self.number)
                 raise Ended("held")
             if not uploading:
@@ -445,7 +450,7 @@ class Observed(Response):
         relay = self.observer
         assert relay.upstream
         watch = True
-        while not await wait_for(0, read=(relay.upstream,)):
+        while not _spoke(relay.upstream):
             uploading = relay.upload and not relay.upload.done()
             if uploading or not watch:
                 await wait(read=(relay.upstream,), done=relay.upload if uploading else None)
@@ -473,6 +478,13 @@ class Observed(Response):
             if took < least:
                 self.observer.trouble(f"toxiproxy took {took:.3f} s where {least:.3f} s were asked for")
         super()._note_end()
+
+
+def _spoke(sock: socket.socket) -> bool:
+    """Whether there are bytes or an end to be read; a look that takes nothing, not even the error."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _told(seen: tuple[bytes, bool] | None) -> str:

@@ -37,6 +37,7 @@ from midstream.injectors._sockets import (
 )
 from midstream.injectors._tls import TlsSocket
 
+DYING = 2.0  # seconds for a signalled driver to leave; one that stays is served on
 SPLICE_FROM = 256 * 1024  # below that, copying is cheaper than a pipe
 REASONS = {200: "OK", 206: "Partial Content", 404: "Not Found", 412: "Precondition Failed"}
 
@@ -122,6 +123,8 @@ class Relay:
                 await self._agree(self.client)
             while (ending := await self._exchange()) is None:
                 pass
+            if ending is Ending.FIN and isinstance(self.client, TlsSocket):
+                ending = Ending.NOTIFY  # nothing went wrong, so TLS ends as it should
             await self.close(ending)
         except (Ended, ConnectionError):
             pass
@@ -226,6 +229,9 @@ class Relay:
             raise HarnessError(f"nobody here can {type(verb).__name__.lower()}")
         self.case.mutated = self.case.mutated or isinstance(verb, Mutate)
         await asyncio.get_running_loop().run_in_executor(None, self.case.act, verb)
+        if isinstance(verb, Kill):
+            # What is sent to a dying process reaches nobody, and must not count as delivered.
+            await self.hold(DYING)
 
     async def _request_head(self, tracker: Tracker) -> bytes | None:
         """Read until a request head is complete; the wire bytes so far, or None when there is no request."""

@@ -238,6 +238,8 @@ class RunningToxiproxy(RunningEmbedded):
             return self.engine
 
     def open(self, plan: Plan) -> Session:
+        if reason := refusals(plan.schedule):
+            raise HarnessError(reason)
         engine = self._living()
         name = engine.name()
         address = engine.api.create(name, plan.upstream)
@@ -326,7 +328,7 @@ class Toxiproxy(Injector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._resets: dict[Found, str | None] = {}
+        self._resets: dict[tuple[str, str], str | None] = {}
 
     def available(self) -> Availability:
         return find("toxiproxy").availability()
@@ -343,7 +345,7 @@ class Toxiproxy(Injector):
         if not found:
             return None
         with self._lock:
-            key = Found(found.part, found.how, found.what, found.version)
+            key = (found.what, found.version)
             if key not in self._resets:
                 engine = Engine(found)
                 try:

@@ -58,7 +58,7 @@ def launch(
     ready: str,
     fill: Path | None = None,
 ) -> ServerProcess:
-    """Start a part's server, which owns `folder`; its port is put for `{port}` in its arguments and in `fill`.
+    """Start a part's server, which owns `folder`; `{port}` in arguments and `fill` is its port.
 
     The folder is removed when that fails.
     """

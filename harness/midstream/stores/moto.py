@@ -12,7 +12,7 @@ from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
 from midstream.stores._starting import installed, own_folder, require, start
 
-KEYS = Keys("midstream", "midstream-secret")
+KEYS = Keys("MIDSTREAMACCESSKEY", "midstream-secret-key")
 
 
 class Moto(Store):

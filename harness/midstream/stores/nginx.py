@@ -204,7 +204,12 @@ class Nginx(Store):
         if found.how != "attach":
             return RunningNginx(found, folder)
         endpoint = Endpoint.parse(f"the address of {self.id}", found.what)
-        return RunningHttpElsewhere(self.id, endpoint, None, own_folder(self.id, folder), found.version)
+        own = own_folder(self.id, folder)
+        try:
+            return RunningHttpElsewhere(self.id, endpoint, None, own, found.version)
+        except BaseException:
+            shutil.rmtree(own, ignore_errors=True)
+            raise
 
     def supports(self, traits: Traits) -> str | None:
         if traits.validator not in VALIDATORS or traits.framing != "length":

@@ -197,7 +197,9 @@ def _set_endpoint(builtins: dict[str, Any], context: dict[str, Any], **_: Any) -
 
 
 def _want_checksum(request: Any, **_: Any) -> None:
-    # As a header: the parameter ChecksumMode is for a botocore that reads the body itself.
+    # As a header: the parameter ChecksumMode is for a botocore that reads the body itself. These headers are a
+    # multimap: set once more, the field would be signed with two values and sent with one.
+    del request.headers["x-amz-checksum-mode"]
     request.headers["x-amz-checksum-mode"] = "ENABLED"
 
 
