@@ -11,7 +11,7 @@ demo: setup
 	@$(PY) tools/demo.py
 
 test: setup
-	$(PY) -m pytest -n $(JOBS) -q
+	$(PY) -m pytest -n $(JOBS) -q --ignore=tests/real
 
 lint: setup
 	$(PY) -m ruff check .

@@ -32,7 +32,8 @@ def main() -> int:
         print(f"  {verdict:<17} {case['scenario']} on {case['store']}: {case['diagnosis'][:110]}")
         print(f"  {'':<17} again: {case['replay']}")
     stores = len({c["store"] for c in reknit})
-    print(f"\nreknit: {len(reknit) - len(wrong)} of {len(reknit)} cases as they should be, on {stores} stores.")
+    right = len(reknit) - len(wrong)
+    print(f"\nreknit: {right} of {len(reknit)} cases as they should be, on {stores} stores.")
     print(f"naive:  {len(caught)} cases break a MUST.")
     print(f"Report: {OUT / 'index.html'}")
     return 1 if wrong or not caught else 0

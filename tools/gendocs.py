@@ -1,4 +1,4 @@
-"""Write the generated parts of the docs: tables of faults, scenarios, properties, verdicts, members.
+"""Write the generated parts of the docs: tables of faults, scenarios, commands and so on; and the schema.
 
 Each table stands between `<!-- generated: NAME -->` and `<!-- end -->`; run this after adding a member. A
 test checks that the files are as this would write them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -23,12 +24,14 @@ from midstream import pytest_plugin
 from midstream._catalog import bundled, properties
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
-from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario
+from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, json_schema
 from midstream._schedule import OPERATIONS
 from midstream._verdict import MEANING
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+
+SCHEMA = "scenarios/schema.json"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -128,10 +131,12 @@ def _commands(app: typer.Typer, program: str) -> str:
                 if p.opts[0][0] == "-"
                 else p.name.upper()
             )
-            given = "" if p.required or p.default in (None, False, []) else code(str(p.default))
+            given = "" if p.required or p.default is None or p.default is False else code(str(p.default))
             if p.name == "jobs":
                 given = "the cores"  # not those of the machine that wrote this
-            rows.append((shown, p.help or "", "required" if p.required else given))
+            choices = ", ".join(code(str(c)) for c in getattr(p.bare_type, "__members__", ()))
+            text = f"{p.help or ''} One of {choices}." if choices else p.help or ""
+            rows.append((shown, text, "required" if p.required else given))
         usage = f"### {program} {name}\n\n{command.help}"
         parts.append(f"{usage}\n\n{table(('option', 'meaning', 'default'), rows)}" if rows else usage)
     return "\n\n".join(parts)
@@ -198,10 +203,11 @@ def fill(text: str) -> str:
 def main() -> int:
     """Rewrite the files; with --check only say which are not current (exit 1)."""
     stale = []
-    for name in FILES:
+    for name in (*FILES, SCHEMA):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
-        if (new := fill(text)) != text:
+        new = json.dumps(json_schema(), indent=2) + "\n" if name == SCHEMA else fill(text)
+        if new != text:
             stale.append(name)
             if "--check" not in sys.argv:
                 path.write_text(new, encoding="utf-8")
