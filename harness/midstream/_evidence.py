@@ -146,7 +146,21 @@ class Facts:
 
     @property
     def body_bytes(self) -> int:
-        return sum(e.sent for e in self.transfers if e.base is not None)
+        """Object bytes sent to a driver that stayed for them.
+
+        What was under way to one that left is a race between its leaving and our sending, and says nothing.
+        """
+        return sum(e.sent for e in self.transfers if e.base is not None and e.end != "client-left")
+
+    @property
+    def covered_bytes(self) -> int:
+        """Different object bytes sent, however often each."""
+        spans = sorted((e.base, e.base + e.sent) for e in self.transfers if e.base is not None)
+        covered = reached = 0
+        for start, end in spans:
+            covered += max(0, end - max(start, reached))
+            reached = max(reached, end)
+        return covered
 
 
 def fold(evidence: Evidence) -> Facts:

@@ -21,7 +21,17 @@ from midstream._evidence import REDACTED, Evidence, Facts, fold, redact_target
 from midstream._scenario import Loaded, Scenario, Variant, load_text, parse_size, schedule_of
 from midstream._schedule import Schedule
 from midstream._stage import Stage
-from midstream._verdict import Expectation, Judgement, Outcome, Seen, Sink, Verdict, judge, tidy
+from midstream._verdict import (
+    Expectation,
+    Judgement,
+    Outcome,
+    Seen,
+    Sink,
+    Verdict,
+    judge,
+    refetched,
+    tidy,
+)
 from midstream._workers import DriverProcess, process_for
 from midstream.checks import run_all
 from midstream.drivers import Driver, Job
@@ -129,14 +139,28 @@ class Result:
             "properties": list(model.properties),
             "diagnosis": self.judgement.diagnosis,
             "object_bytes": case.variant.size,
-            "body_bytes": self.facts.body_bytes,
+            # Where a process is stopped in mid-flight, how much it had written is its own race.
+            "body_bytes": self.facts.covered_bytes if model.process.runs > 1 else self.facts.body_bytes,
             "requests": len(self.facts.transfers),
-            "faults_fired": len(self.facts.fired),
             "seconds": round(self.outcome.seconds, 4),
             "expected": self.expected,
             "note": self.note,
             "evidence": f"cases/{case.file_name}.json",
             "replay": case.replay,
+        }
+
+    def efficiency(self) -> dict[str, Any]:
+        """What the recovery cost. Times and memory differ from run to run: they stand in no results file."""
+        transfers = self.facts.transfers
+        times = [event.at for event in self.evidence.events]
+        pairs = list(itertools.pairwise(transfers))
+        return {
+            "faults_fired": len(self.facts.fired),
+            "bytes_fetched_again": refetched(self.facts, self.case.variant.size),
+            "requests": len(transfers),
+            "longest_silence": round(max((b - a for a, b in itertools.pairwise(times)), default=0.0), 4),
+            "waits": [round(b.started_at - a.ended_at, 4) for a, b in pairs if a.ended_at is not None][:50],
+            "driver_peak_kib": self.outcome.peak_kib or None,
         }
 
     def evidence_record(self) -> dict[str, Any]:
@@ -146,6 +170,7 @@ class Result:
             "requirement": self.case.scenario.model.requirement,
             "schedule": list(self.case.variant.faults),
             "driver_said": {"said": self.outcome.said, "error": self.outcome.error},
+            "efficiency": self.efficiency(),
             "sink": [
                 {"start": r.start, "end": r.end, "generation": r.source, "from": r.origin} for r in self.runs
             ],

@@ -107,6 +107,7 @@ class Outcome:
     said: str
     error: str = ""
     seconds: float = 0.0
+    peak_kib: int = 0  # the driver's peak resident memory during the job; 0: not measured
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,26 @@ class Conduct:
         return loose > self._usual + SPARE or children > self._before[1]
 
 
+class Peak:
+    """The peak resident memory of this process since the last reset (proc(5))."""
+
+    def reset(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_bytes(b"5")
+            self._known = True
+        except OSError:
+            self._known = False
+
+    def kib(self) -> int:
+        """KiB, 0 when it cannot be measured."""
+        if not self._known:
+            return 0
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1])
+        return 0
+
+
 def perform(driver: Any, job: Any) -> dict[str, Any]:
     """Run one job. Environment and working folder are as before afterwards."""
     before = dict(os.environ)
@@ -120,14 +140,15 @@ def main() -> None:
         say(ready=False, error=words(error))
         return
     say(ready=True)
-    conduct = Conduct()
+    conduct, peak = Conduct(), Peak()
     owner = os.getpid()
     for line in jobs:
+        peak.reset()
         say(started=True)  # from here on, what happens is the driver's doing
         result = perform(driver, Job.from_json(json.loads(line)))
         if os.getpid() != owner:
             os._exit(0)  # a child that the driver forked and that ran on into our loop
-        say(**result, dirty=conduct.dirty())
+        say(**result, dirty=conduct.dirty(), peak_kib=peak.kib())
 
 
 if __name__ == "__main__":

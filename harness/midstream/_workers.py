@@ -267,7 +267,7 @@ class WarmWorker:
             self._discard()
         if answer.get("internal"):
             raise HarnessError(f"driver {self._spec}: {answer['error']}")
-        return Outcome(answer["said"], answer.get("error", ""), seconds)
+        return Outcome(answer["said"], answer.get("error", ""), seconds, answer.get("peak_kib", 0))
 
     def _discard(self) -> tuple[int, bytearray]:
         with self._lock:

@@ -42,7 +42,7 @@ class Disk:
         os.fsync(fd)
 
     def begin(self, fd: int, offset: int, size: int) -> None:
-        """Have the kernel begin to write it out (Linux does on this advice), so that a sync has less to do."""
+        """Have it written out from now on (as Linux takes this advice), so that a sync has less to do."""
         os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
 
     def replace(self, source: Path, dest: Path) -> None:

@@ -94,7 +94,10 @@ class Origin:
             if say.end == "keep":
                 continue
             if say.end == "notify":
-                connection = connection.unwrap()
+                try:
+                    connection = connection.unwrap()
+                except OSError:
+                    pass  # the client does not wait for it
             if say.end == "hold":
                 self._held.append(connection)
                 return

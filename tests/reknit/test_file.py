@@ -98,3 +98,25 @@ def test_stat(source, fast) -> None:
     """Size and a strong tag."""
     assert stat(url(source), options=fast).size == len(DATA)
     assert stat(url(source), options=fast).etag
+
+
+@pytest.mark.parametrize(("first", "length"), [(0, 10), (100, None), (len(DATA) - 5, 10)])
+def test_a_slice(source, fast, tmp_path, first, length) -> None:
+    """P16, clamped to the file."""
+    download(url(source), tmp_path / "dest", first=first, length=length, options=fast)
+    assert (tmp_path / "dest").read_bytes() == DATA[first:][:length]
+
+
+def test_a_slice_beyond_the_end(source, fast, tmp_path) -> None:
+    """416, and nothing is left."""
+    with pytest.raises(Refused) as caught:
+        download(url(source), tmp_path / "dest", first=len(DATA), options=fast)
+    assert caught.value.status == 416
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_slice_of_nothing(source, fast, tmp_path) -> None:
+    """An empty file has an empty beginning."""
+    source.write_bytes(b"")
+    assert download(url(source), tmp_path / "dest", length=5, options=fast).bytes == 0
+    assert (tmp_path / "dest").read_bytes() == b""

@@ -264,3 +264,39 @@ def test_many_at_once(origin, whole, say, fast, tmp_path) -> None:
     assert {path.name: path.read_bytes() == DATA for path in tmp_path.iterdir()} == {
         str(i): True for i in range(8)
     }
+
+
+@pytest.mark.parametrize(("first", "length"), [(0, 100), (1, None), (5000, 300), (len(DATA) - 1, 9), (7, 0)])
+def test_a_slice(origin, whole, say, fast, tmp_path, first, length) -> None:
+    """P16: as a file and as a stream, through a cut, only what was asked for crosses the wire."""
+    wanted = DATA[first:][:length]
+
+    def answer(asked: str):
+        wire = whole(DATA, asked)
+        return say(wire[:-1] if len(origin.asked) % 2 else wire)
+
+    origin.then = answer
+    report = download(origin.url(), tmp_path / "dest", first=first, length=length, options=fast)
+    assert (tmp_path / "dest").read_bytes() == wanted
+    assert (report.bytes, report.bytes_refetched, report.verified) == (len(wanted), 0, None)
+    origin.asked.clear()
+    with open_stream(origin.url(), first=first, length=length, options=fast) as stream:
+        assert stream.read() == wanted
+    last = "" if length is None else first + length - 1
+    assert all(f"-{last}\r\n" in asked for asked in origin.asked)
+    assert len(origin.asked) == 2 * bool(wanted)
+
+
+@pytest.mark.parametrize(("first", "length"), [(-1, None), (0, -1)])
+def test_no_slice(origin, fast, tmp_path, first, length) -> None:
+    """Negative numbers are the caller's."""
+    with pytest.raises(CallerError):
+        download(origin.url(), tmp_path / "dest", first=first, length=length, options=fast)
+    with pytest.raises(CallerError):
+        open_stream(origin.url(), first=first, length=length, options=fast)
+
+
+def test_the_digest_of_the_whole_does_not_fit_a_slice(origin, fast) -> None:
+    """P6: rather said than left unverified."""
+    with pytest.raises(CallerError, match="expect"):
+        open_stream(origin.url(), length=5, options=replace(fast, expect="md5:" + "0" * 32))

@@ -197,6 +197,35 @@ def test_a_partial_of_another_url_is_not_used(origin, whole, say, fast, tmp_path
     assert leftovers(dest) == []
 
 
+def test_a_partial_of_another_slice_is_not_used(origin, whole, say, fast, tmp_path) -> None:
+    """P16, P39: the same slice goes on where it was; another one, or the whole, begins anew."""
+    dest = tmp_path / "dest"
+
+    def begin() -> None:
+        origin.script = [say(whole(DATA, "Range: bytes=100-90099")[:-10_000], "fin")]
+        origin.then = lambda asked: say(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+        with pytest.raises(Exhausted):
+            download(origin.url(), dest, first=100, length=90_000, options=replace(fast, attempts=1))
+        assert len(leftovers(dest)) == 1
+        origin.then = lambda asked: say(whole(DATA, asked))
+        origin.asked.clear()
+
+    for first, length, asked in (
+        (100, 90_000, "bytes=80100-90099"),
+        (100, 90_001, "bytes=100-90100"),
+        (0, 90_000, "bytes=0-89999"),
+        (100, None, "bytes=100-"),
+        (0, None, ""),
+    ):
+        begin()
+        download(origin.url(), dest, first=first, length=length, options=fast)
+        assert dest.read_bytes() == DATA[first:][:length]
+        assert [line[7:] for line in origin.asked[0].split("\r\n") if line[:7] == "Range: "] == [
+            asked
+        ] * bool(asked)
+        assert leftovers(dest) == []
+
+
 def test_a_rotated_signature_is_the_same_object(origin, whole, say, fast, tmp_path) -> None:
     """B147: a presigned link is another string each time."""
     dest = tmp_path / "dest"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
+import re
 from dataclasses import replace
 
 import pytest
@@ -104,6 +107,61 @@ def test_cut(origin, whole, say, fast, tmp_path, end, at) -> None:
         assert 'If-Match: "a"' in origin.asked[1]
     assert all("Accept-Encoding: identity" in asked for asked in origin.asked)
     assert all("x-amz-checksum-mode: ENABLED" in asked for asked in origin.asked)
+
+
+def signature(asked: str, secret: str) -> str:
+    """The signature of a request as it arrived (Signature Version 4)."""
+    request, *lines = asked.rstrip().split("\r\n")
+    head = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    signed = re.search("SignedHeaders=([^,]+)", head["authorization"])[1].split(";")
+    method, path, _ = request.split()
+    canonical = [method, path, "", *(f"{name}:{head[name]}" for name in signed), "", ";".join(signed)]
+    canonical.append(head["x-amz-content-sha256"])
+    date, *scope = re.search("Credential=[^/]+/([^,]+)", head["authorization"])[1].split("/")
+    key = b"AWS4" + secret.encode()
+    for step in (date, *scope):
+        key = hmac.digest(key, step.encode(), "sha256")
+    hashed = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    text = "\n".join(["AWS4-HMAC-SHA256", head["x-amz-date"], "/".join([date, *scope]), hashed])
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def test_what_is_sent_is_what_was_signed(origin, whole, say, fast) -> None:
+    """First request, resume and HEAD; a key that needs quoting; whatever botocore adds of its own."""
+    origin.script = [say(whole(DATA)[:-9])]
+    origin.then = lambda asked: say(whole(DATA, asked))
+    options = replace(fast, store=settings(origin))
+    with open_stream("s3://bucket/a key/ü+%25", options=options) as stream:
+        assert stream.read() == DATA
+    stat("s3://bucket/a key/ü+%25", options=options)
+    assert len(origin.asked) == 3
+    for asked in origin.asked:
+        assert f"Signature={signature(asked, 'b')}\r\n" in asked
+
+
+def test_one_client_for_every_endpoint(origin, other_origin, whole, say, fast) -> None:
+    """A new endpoint costs no new client, and gets its own requests."""
+    origin.then = other_origin.then = lambda asked: say(whole(DATA, asked))
+    stores = [open_store("s3://bucket/k", replace(fast, store=settings(o))) for o in (origin, other_origin)]
+    for store in stores:
+        store.open_range(0, None, None).close()
+    assert stores[0]._client is stores[1]._client
+    assert len(origin.asked) == len(other_origin.asked) == 1
+
+
+def test_a_bucket_elsewhere(origin, whole, say, fast) -> None:
+    """The answer names the bucket's region: the request is signed for it and sent once more."""
+    moved = b"HTTP/1.1 301 Moved\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n"
+    origin.script = [say(moved), say(whole(DATA))]
+    with open_stream("s3://bucket/k", options=replace(fast, store=settings(origin))) as stream:
+        assert stream.read() == DATA
+    assert "/us-east-1/s3/" in origin.asked[0]
+    assert "/eu-west-1/s3/" in origin.asked[1]
+    origin.asked.clear()
+    origin.then = lambda asked: say(moved)
+    with pytest.raises(Refused, match="301"):
+        stat("s3://bucket/k", options=replace(fast, store=settings(origin)))
+    assert len(origin.asked) == 2
 
 
 def error(status: int, code: str) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from reknit import Changed, Exhausted, Integrity, Options, Refused
 from reknit._events import Answer, Data, Dropped, Fail, Read, Request, Wait
 from reknit._machine import Machine
+from reknit._ranges import Slice
 from reknit._representation import Dialect
 from reknit._retry import Limits
 from reknit.testing import Reply, ScriptedStore, StoreFault, fetch, read_stream
@@ -375,6 +376,99 @@ def test_an_empty_object_needs_one_request() -> None:
     store = ScriptedStore([whole(b"")])
     assert fetch(store).data == b""
     assert fetch(ScriptedStore([whole(b"")])).error is None
+
+
+def part(first: int, last: int, data: bytes = b"abcdef", **more: str) -> Reply:
+    headers = {"content-range": f"bytes {first}-{last}/{len(data)}", **TAG}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    return Reply(206, headers, [data[first : last + 1]])
+
+
+def test_a_slice_is_continued_at_absolute_offsets() -> None:
+    """P16: base + delivered, under the tag of the first 206, and never beyond the slice."""
+    first = part(1, 4)
+    first.body, first.fault = [b"b"], RST
+    store = ScriptedStore([first, part(2, 3), part(4, 4)])
+    result = fetch(store, part=Slice(1, 4))
+    assert result.data == b"bcde"
+    assert store.asked == ["GET 1-4", 'GET 2-4 if "a"', 'GET 4-4 if "a"']
+    assert (result.report.bytes, result.report.bytes_refetched, result.report.verified) == (4, 0, None)
+
+
+def test_a_slice_of_a_server_without_ranges() -> None:
+    """P16, P17: the 200 is skipped to the first byte, read for the length, and left; also on the resume."""
+    first = cut(3)
+    store = ScriptedStore([first, whole()])
+    result = fetch(store, part=Slice(2, 3))
+    assert result.data == b"cde"
+    assert store.asked == ["GET 2-4", 'GET 3-4 if "a"']
+    assert result.report.bytes_refetched == 2 + 3
+
+
+def test_a_slice_is_clamped() -> None:
+    """What the object has of it, in one request; and to the end of the object without a length."""
+    for wanted in (Slice(4, 9), Slice(4)):
+        store = ScriptedStore([rest(4)])
+        assert fetch(store, part=wanted).data == b"ef"
+        assert len(store.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(416, {"content-range": "bytes */6"}), whole(), whole(content_length="")], ids=str
+)
+def test_a_slice_beyond_the_end(answer: Reply) -> None:
+    """Said once, as 416, whether the server or the arithmetic finds out."""
+    store = ScriptedStore([answer, Reply(200, {"content-length": "6", **TAG})])
+    error = fetch(store, part=Slice(6, 1)).error
+    assert isinstance(error, Refused)
+    assert error.status == 416
+    assert "6 bytes" in str(error)
+
+
+def test_no_bytes_need_no_request() -> None:
+    """P15: an empty range cannot be asked for."""
+    store = ScriptedStore([])
+    assert (fetch(store, part=Slice(3, 0)).error, store.asked) == (None, [])
+
+
+def test_digests_of_the_whole_are_not_of_a_slice() -> None:
+    """P6: not even one of the first 206; the slice that is the whole is verified."""
+    digest = sha256(b"abcdef")
+    result = fetch(ScriptedStore([part(0, 3, repr_digest=digest)]), part=Slice(0, 4))
+    assert (result.data, result.report.verified) == (b"abcd", None)
+    result = fetch(ScriptedStore([part(0, 5, repr_digest=digest)]), part=Slice(0, 9))
+    assert (result.data, result.report.verified) == (b"abcdef", "sha256 (repr-digest)")
+    of_the_message = base64.b64encode(hashlib.md5(b"abc").digest()).decode()
+    short = [part(0, 2, content_md5=of_the_message), part(3, 5)]
+    assert fetch(ScriptedStore(short), part=Slice(0, 6)).data == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [part(1, 3), part(3, 4), part(2, 5), part(2, 4, content_length="9"), Reply(206, TAG, [b"cde"])],
+    ids=["early", "late", "too far", "length", "no range"],
+)
+def test_the_first_206_is_checked_like_any_other(lie: Reply) -> None:
+    """P18, P19: start, end and length, before there is anything to compare it with."""
+    store = ScriptedStore([lie, part(2, 4)])
+    assert fetch(store, part=Slice(2, 3)).data == b"cde"
+    assert store.asked == ["GET 2-4", "GET 2-4"]
+
+
+def test_the_first_206_must_not_be_coded() -> None:
+    """P14: its ranges count other bytes."""
+    result = fetch(ScriptedStore([part(2, 4, content_encoding="gzip")]), part=Slice(2, 3))
+    assert isinstance(result.error, Refused)
+
+
+def test_a_slice_of_an_object_that_changed() -> None:
+    """P22: from the base again, of the new version."""
+    first = part(1, 4)
+    first.body, first.fault = [b"b"], RST
+    new = part(1, 4, b"UVWXYZ", etag='"b"')
+    store = ScriptedStore([first, Reply(412), new])
+    assert fetch(store, part=Slice(1, 4)).data == b"VWXY"
+    assert store.asked == ["GET 1-4", 'GET 2-4 if "a"', "GET 1-4"]
 
 
 def test_the_machine_takes_events_by_hand() -> None:

@@ -15,7 +15,7 @@ class Saboteur(Client):
     """A client with one sin.
 
     `caught` names scenarios that catch it and the verdict it gets there, `trips` the checks that find it.
-    `slow` names the scenarios with long silences that are worth running, `deadline` ends what would hang.
+    `slow` names the slow scenarios that are worth running (globs), `deadline` ends what would hang.
     """
 
     caught: ClassVar[Mapping[str, str]] = MappingProxyType({})

@@ -23,6 +23,8 @@ class RetriesForEver(Saboteur):
 class NeverRetries(Saboteur):
     """Fails at the first thing that goes wrong (boto/boto3#3781)."""
 
+    slow = ("slow-then-cut", "late-head-on-resume", "refused-*")
+
     attempts = 1
 
 
@@ -214,7 +216,7 @@ class LimitsTheWholeTransfer(Saboteur):
 class TakesSilenceForTheEnd(Trusting):
     """Calls a transfer done when nothing more comes (boto/boto3#540)."""
 
-    slow = ("stall-mid-body", "stall-before-last-chunk")
+    slow = ("stall-*",)
 
     def body(self, reply: Reply) -> Any:
         try:
@@ -230,7 +232,7 @@ class TakesSilenceForTheEnd(Trusting):
 class FailsOverSilence(Saboteur):
     """Gives up when a connection falls silent, though the store answers on another one (aws/aws-cli#1775)."""
 
-    slow = ("stall-mid-body", "stall-before-head", "stall-inside-head")
+    slow = ("stall-*", "many-short-stalls", "replaced-while-silent")
 
     def failed(self, error: Exception) -> None:
         if isinstance(error, TimeoutError):

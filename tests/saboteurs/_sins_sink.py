@@ -14,6 +14,8 @@ from _correct import Pin, Reply
 class CountsWhatItReceived(Trusting):
     """Resumes behind the bytes it received, not those it wrote: a buffer is lost with the connection (P9)."""
 
+    slow = ("cut-near-*", "five-*", "large-*")
+
     buffer = b""
 
     def place(self, data: bytes) -> None:
@@ -79,6 +81,8 @@ class SkipsTheSizeCheck(Trusting):
 @caught_by({"always-cut-at-the-same-byte": "leak", "final-at-first": "leak"})
 class WritesStraightToTheFinalName(Saboteur):
     """Writes to the final name from the first byte on (spack/spack#287)."""
+
+    slow = ("refused-*",)
 
     def adopt(self) -> None:
         self.dest.unlink(missing_ok=True)
@@ -146,6 +150,8 @@ class LeavesItsJournal(Saboteur):
 class BelievesAnyPartial(Trusting):
     """Goes on behind whatever partial lies there, zeros and strangers included (P37, P39)."""
 
+    slow = ("killed-*", "partial-*", "stopped-*")
+
     def load(self) -> bool:
         if not self.log.exists() or not self.partial.exists():
             return False
@@ -166,6 +172,8 @@ class BelievesAnyPartial(Trusting):
 class IgnoresItsJournal(Saboteur):
     """Starts from zero in every process (moby/moby#52965)."""
 
+    slow = ("killed-*", "partial-*", "stopped-*")
+
     def load(self) -> bool:
         return False
 
@@ -173,6 +181,8 @@ class IgnoresItsJournal(Saboteur):
 @caught_by({"two-at-once": "corrupt|duplicated"})
 class SharesOnePartial(Trusting):
     """Appends to one partial from all processes, under one name (P38)."""
+
+    slow = ("two-at-once*",)
 
     def adopt(self) -> None:
         self.partial = self.dest.with_name(f".{self.dest.name}.part")
@@ -193,6 +203,8 @@ class SharesOnePartial(Trusting):
 class LeavesDeadPartials(Saboteur):
     """Never looks at what killed processes left, and leaves it there (P43)."""
 
+    slow = ("killed-*", "partial-*", "stopped-*")
+
     def adopt(self) -> None:
         pass
 
@@ -200,6 +212,8 @@ class LeavesDeadPartials(Saboteur):
 @caught_by({"killed-early-or-late": "duplicated", "partial-grown": "spliced|foreign"})
 class AppendsBehindTheMark(Trusting):
     """Asks from what its journal claims and appends behind all that is there (P37)."""
+
+    slow = ("killed-*", "partial-*", "stopped-*")
 
     def load(self) -> bool:
         had = self.partial.read_bytes() if self.partial.exists() else b""
@@ -238,6 +252,8 @@ class IgnoresAFullDisk(Trusting):
 @caught_by({"pipe-cut": "duplicated"})
 class BeginsAgainInAPipe(Trusting):
     """Begins at zero again, behind a cut, in the same pipe (google-resumable-media-python PR 241)."""
+
+    slow = ("pipe*",)
 
     def continuable(self) -> bool:
         return False

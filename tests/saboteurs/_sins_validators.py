@@ -126,6 +126,8 @@ class TrustsHeadOverGet(Trusting):
 class SplitsWithoutPinning(TrustingSplit):
     """Fetches parts of whatever version there is, one by one (boto/s3transfer#86)."""
 
+    slow = ("replaced-*",)
+
     def binding(self, pin: Pin) -> dict[str, str]:
         return {}
 

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import midstream._runner as runner
@@ -158,7 +159,7 @@ def cases_for(
                 done.add((loaded.id, variant.name))
                 yield loaded, variant
     for loaded in scenarios() if others else ():
-        if loaded.id in slow or not heavy(loaded):
+        if not heavy(loaded) or any(fnmatchcase(loaded.id, glob) for glob in slow):
             for variant in spread(loaded, variants):
                 if (loaded.id, variant.name) not in done:
                     yield loaded, variant

@@ -1,8 +1,8 @@
 """The client's side of a connection through mitmproxy: which byte of which response is to go out next.
 
-mitmproxy writes to a `Gate` as it would to the client's stream. What it writes is queued; one task sends it on,
-piece by piece, knowing of each HTTP/1.1 byte what it is, and carries out what a rule wants at that byte through
-the very transport mitmproxy was given. `Gate.drain` returns once the queue is empty, so mitmproxy reads no
+mitmproxy writes to a `Gate` as it would to the client's stream. What it writes is queued; one task sends it
+on, piece by piece, knowing of each HTTP/1.1 byte what it is, and carries out what a rule wants at that byte
+through the transport of that stream. `Gate.drain` returns once the queue is empty, so mitmproxy reads no
 faster than the client does. HTTP/2 passes unread; what is to happen there is queued between its frames.
 
 Nothing here imports mitmproxy.
@@ -212,16 +212,23 @@ class Line:
             self.writer.write(self.notify())
             await self.writer.drain()
         if ending is Ending.RST:
-            await delivered(sock)
+            await self._delivered()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_WR)
             self.ended = True  # mitmproxy may say what it likes
             self._idle.set()
-            await (self.reader.ended.wait() if ending is Ending.HALF else delivered(sock))
+            await (self.reader.ended.wait() if ending is Ending.HALF else self._delivered())
         transport.abort()
         raise Over("cut")
+
+    async def _delivered(self) -> None:
+        """Return when the client's kernel holds every byte sent; raises Over when it has gone."""
+        try:
+            await delivered(self.writer.transport.get_extra_info("socket"))
+        except (OSError, ValueError):  # closed meanwhile: the descriptor is no more
+            raise Over("client-left") from None
 
     async def hold(self, seconds: float | None) -> None:
         """Send nothing; raises Over when the client leaves meanwhile."""
@@ -232,7 +239,7 @@ class Line:
 
     async def act(self, verb: Mutate | Kill) -> None:
         """Have something done off the wire, once the client's kernel holds what was sent."""
-        await delivered(self.writer.transport.get_extra_info("socket"))
+        await self._delivered()
         self.case.mutated = self.case.mutated or isinstance(verb, Mutate)
         await self.act_out(verb)
 
@@ -295,6 +302,7 @@ class Answer:
         self._message: Message | None = None
         self._tracker = Tracker(method)
         self._pending = bytearray()
+        self._said = False
         self._noted = False
 
     # --- rewriting
@@ -350,11 +358,15 @@ class Answer:
     async def _completed(self) -> None:
         await self._fire_due()
         self.complete = True
-        if not self.rewriter:
+        if not self.rewriter or self._said:
+            self._note_rewrites(everything=True)
             self._leave("complete")
 
     async def done(self) -> None:
-        """mitmproxy has said it all; only asked where the head was rewritten."""
+        """mitmproxy has said it all, but for a last chunk; only asked where the head was rewritten."""
+        self._said = True
+        if self._tracker.framing is Framing.CHUNKED and not self.complete:
+            return
         if self.complete:
             self._note_rewrites(everything=True)
             await self.line.put(self.surplus)
@@ -458,11 +470,7 @@ class Answer:
         declared = content_range(head.get("content-range"))
         empty = tracker.framing is Framing.NONE and head.get("content-length") == "0"
         length = tracker.length if tracker.framing is Framing.LENGTH or empty else None
-        base = (
-            self.rewriter.base
-            if self.rewriter
-            else object_base(head, carries_object=self.carries_object)
-        )
+        base = self.rewriter.base if self.rewriter else object_base(head, carries_object=self.carries_object)
         total = self.line.case.object_size
         if base is not None and total is None:
             total = declared.total if declared else length
@@ -592,7 +600,7 @@ class PayloadRewriter(Rewriter):
 
     def begin(self, head: Head) -> bytes | None:
         """The new head, None when nobody wants this response changed."""
-        raw = self._begin(head)
+        raw = self._begin(Head(head.line, head.fields, head.render()))
         return raw if self.applied else None
 
     def pass_on(self, data: bytes) -> bytes:
@@ -607,6 +615,6 @@ class PayloadRewriter(Rewriter):
         """What the rewrites still hold at the end of the payload."""
         out = b""
         for index, payload in enumerate(self._payloads):
-            if not self.over or index:
-                out += self._pass(payload.end(), index + 1)
+            if rest := payload.end():
+                out += self._pass(rest, index + 1)
         return out

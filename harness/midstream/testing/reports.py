@@ -41,7 +41,6 @@ def record(number: int = 1, verdict: Verdict = Verdict.PASS, **other: Any) -> di
         "object_bytes": 1000,
         "body_bytes": 1000,
         "requests": 2,
-        "faults_fired": 1,
         "seconds": 0.25,
         "expected": level in ("", "harness"),
         "note": "",

@@ -1,8 +1,8 @@
 """HTTP for the stores that speak it: one connection and one try per call, every failure named.
 
-On http.client, for what the libraries above it add is what a resumable client must switch off: pools, retries,
-decoding, cookies, .netrc. A kept connection may be closed by the peer just as we write on it (RFC 9112 §9.3.1),
-which would look like a failure of the store, so each serves one request.
+On http.client, for what the libraries above it add is what a resumable client must switch off: pools,
+retries, decoding, cookies, .netrc. A kept connection may be closed by the peer just as we write on it
+(RFC 9112 §9.3.1), which would look like a failure of the store, so each serves one request.
 """
 
 from __future__ import annotations

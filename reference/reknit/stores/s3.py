@@ -197,8 +197,7 @@ def _set_endpoint(builtins: dict[str, Any], context: dict[str, Any], **_: Any) -
 
 
 def _want_checksum(request: Any, **_: Any) -> None:
-    # As a header: the parameter ChecksumMode is for a botocore that reads the body itself. These headers are a
-    # multimap: set once more, the field would be signed with two values and sent with one.
+    # Newer botocores set it too, and these headers are a multimap: it would be signed with both values.
     del request.headers["x-amz-checksum-mode"]
     request.headers["x-amz-checksum-mode"] = "ENABLED"
 

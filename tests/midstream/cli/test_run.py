@@ -31,7 +31,6 @@ KEYS = [
     "object_bytes",
     "body_bytes",
     "requests",
-    "faults_fired",
     "seconds",
     "expected",
     "note",
