@@ -74,7 +74,8 @@ def running(command: list[str], port: int | None = None, **options: Any) -> Iter
 
 def nginx_config(folder: Path, port: int) -> Path:
     temp = "\n".join(
-        f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"  {kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     text = f"""worker_processes 1; daemon off; error_log {folder}/error.log; pid {folder}/nginx.pid;
 events {{ worker_connections 64; }}
@@ -139,7 +140,9 @@ def throughput(rounds: int) -> list[dict[str, Any]]:
             for _ in range(1024):
                 file.write(block)
         port = free_port()
-        stack.enter_context(running(["nginx", "-c", str(nginx_config(folder, port)), "-p", str(folder)], port))
+        stack.enter_context(
+            running(["nginx", "-c", str(nginx_config(folder, port)), "-p", str(folder)], port)
+        )
         direct = f"http://127.0.0.1:{port}/object"
         ways: dict[str, str] = {"direct": direct}
         # Armed in every response, in the second gibibyte: never reached, always watched for.
@@ -151,7 +154,11 @@ def throughput(rounds: int) -> list[dict[str, Any]]:
         if binary := toxiproxy():
             control, listen = free_port(), free_port()
             stack.enter_context(
-                running([str(binary), "-host", "127.0.0.1", "-port", str(control)], control, stdout=subprocess.DEVNULL)
+                running(
+                    [str(binary), "-host", "127.0.0.1", "-port", str(control)],
+                    control,
+                    stdout=subprocess.DEVNULL,
+                )
             )
             body = {"name": "bench", "listen": f"127.0.0.1:{listen}", "upstream": f"127.0.0.1:{port}"}
             toxic = {"name": "far", "type": "limit_data", "attributes": {"bytes": 2 * GIB}}
@@ -180,8 +187,14 @@ def throughput(rounds: int) -> list[dict[str, Any]]:
     ours = middle["midstream"]
     goals = {"direct": 0.6, "toxiproxy": 2.0, "mitmproxy": 3.0}
     return [
-        row(f"1 GiB GET through the injector, against {name}", "GB/s", ours / 1e9, {name: middle[name] / 1e9},
-            ours / middle[name], goal)
+        row(
+            f"1 GiB GET through the injector, against {name}",
+            "GB/s",
+            ours / 1e9,
+            {name: middle[name] / 1e9},
+            ours / middle[name],
+            goal,
+        )
         for name, goal in goals.items()
         if name in middle
     ]
@@ -225,18 +238,35 @@ def speed(quick: bool) -> list[dict[str, Any]]:
     count = 2_000 if quick else 10_000
     with tempfile.TemporaryDirectory() as name:
         seconds, _ = cases(Path(name), count)
-    return [row(f"one-cut cases of 64 KiB on origin ({count:,})", "cases/s", count / seconds, {}, count / seconds, 300)]
+    return [
+        row(
+            f"one-cut cases of 64 KiB on origin ({count:,})",
+            "cases/s",
+            count / seconds,
+            {},
+            count / seconds,
+            300,
+        )
+    ]
 
 
 def memory(quick: bool) -> list[dict[str, Any]]:
     count = 10_000 if quick else 100_000
     with tempfile.TemporaryDirectory() as name:
         _, samples = cases(Path(name), count)
-    early = statistics.median(samples[max(1, len(samples) * 1_000 // count) : len(samples) * 2_000 // count + 2])
+    early = statistics.median(
+        samples[max(1, len(samples) * 1_000 // count) : len(samples) * 2_000 // count + 2]
+    )
     late = statistics.median(samples[-8:])
     return [
-        row(f"resident memory after {count:,} cases against after 1,000", "MiB", late / 1024,
-            {"after 1,000": early / 1024}, early / late, 0.9)
+        row(
+            f"resident memory after {count:,} cases against after 1,000",
+            "MiB",
+            late / 1024,
+            {"after 1,000": early / 1024},
+            early / late,
+            0.9,
+        )
     ]
 
 
@@ -310,7 +340,9 @@ def main() -> None:
     say(f"\n{'':{width}}  {'ours':>10}  {'unit':<8} {'ratio':>8} {'goal':>6}")
     for r in rows:
         mark = "met" if r["met"] else "NOT MET"
-        say(f"{r['name']:{width}}  {r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6} {mark}")
+        say(
+            f"{r['name']:{width}}  {r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6} {mark}"
+        )
 
 
 if __name__ == "__main__":

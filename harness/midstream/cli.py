@@ -227,6 +227,36 @@ def install(
 
 
 @app.command()
+def calibrate(
+    injector: Annotated[
+        list[str] | None, typer.Option("--injector", help="An injector's id (default: all that are here).")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, max=100_000, help="Trials of each ending.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of the table.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for calibration.json and calibration.md.")] = OUT
+    / "calibration",
+    docs: Annotated[
+        Path | None, typer.Option(help="A file whose calibration table is written anew, between its markers.")
+    ] = None,
+) -> None:
+    """Measure how exact each injector is here, the latency it adds and its throughput."""
+    from midstream import _calibrate, _registry
+
+    here = [name for name, kind in _registry.members("injectors") if kind.available().available]
+
+    def tell(text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{text}\n")
+
+    found = _calibrate.calibrate(injector or here, trials, tell)
+    _calibrate.write(found, out)
+    if docs:
+        _calibrate.put_into(docs, _calibrate.markdown(found))
+    say(json.dumps(found.as_json(), indent=1) if as_json else _calibrate.markdown(found))
+    _calibrate.check(found)
+
+
+@app.command()
 def proxy(
     upstream: Annotated[str, typer.Option(help="http://HOST:PORT of the server behind the proxy.")],
     fault: Annotated[list[str] | None, typer.Option(help="A fault line; may be given several times.")] = None,

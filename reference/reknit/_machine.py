@@ -319,7 +319,7 @@ class Machine:
         if self._left is not None or self._skip:
             # RFC 9112 §8: fewer bytes than announced is an incomplete message, however cleanly it ended.
             missing = f"{self._left} bytes early" if self._left is not None else "inside the known prefix"
-            return [ev.Close(), *self._retry(f"the body ended {missing}")]
+            return self.receive(ev.Dropped(StoreFault("short", f"short: the body ended {missing}")))
         if self.wanted:
             self._guessed = not self._chunked
             return self._whole()  # the digest proves the length, too

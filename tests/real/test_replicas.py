@@ -84,6 +84,7 @@ def test_written_without_one(swift: RunningSwiftAIO, key: str) -> None:
 
 @pytest.mark.parametrize("number", [-1, 3])
 def test_no_such_backend(swift: RunningSwiftAIO, number: int) -> None:
+    """A backend that does not exist cannot be killed."""
     with pytest.raises(UsageError, match="there are 3"):
         swift.kill_backend(number)
 

@@ -59,6 +59,15 @@ def test_a_file_that_changes_under_the_reader(source, fast) -> None:
     body.close()
 
 
+def test_a_read_that_ends_too_early(source, fast, monkeypatch) -> None:
+    """P1: nothing before the end is not the end, whatever the file system says of the file."""
+    body = open_store(url(source), fast).open_range(0, None, None)
+    monkeypatch.setattr("reknit.stores.file.os.pread", lambda *_: b"")
+    with pytest.raises(StoreFault):
+        body.read(10)
+    body.close()
+
+
 def test_a_file_that_is_replaced_between_two_runs(source, fast, tmp_path) -> None:
     """S1: same size, other inode: 412, and the whole of the new one."""
     calls = []

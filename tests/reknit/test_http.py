@@ -73,6 +73,17 @@ def test_every_byte_of_a_chunked_body(origin, whole, say, fast) -> None:
         assert len(origin.asked) > 1, "taken for whole without a second question"
 
 
+def test_a_cut_chunk_size_is_no_last_chunk(origin, whole, say, fast) -> None:
+    """P2: "0", "00" of a cut "00007"; where nobody names a size, nothing else would tell."""
+    data = DATA[:14]
+    no = b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n"
+    origin.then = lambda asked: say(no if asked[:4] == "HEAD" else whole(data, asked))
+    wire = chunks(data, 7)
+    for at in range(14, 20):  # the second size line
+        origin.script = [say(CHUNKED + wire[:at])]
+        assert read_all(origin.url(), fast) == data, wire[:at]
+
+
 def test_a_chunked_body_is_delivered_as_it_comes(origin, say, fast) -> None:
     """The whole of it, without a second GET."""
     origin.script = [say(CHUNKED + chunks(DATA, 1000)), say(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")]

@@ -359,6 +359,17 @@ def claimed(folder: Path) -> int:
     return max((int(at) for text in texts for at in re.findall(r" \[(\d+),\d+\]\n", text)), default=0)
 
 
+def test_before_a_wait_every_byte_is_claimed(origin, whole, say, fast, tmp_path) -> None:
+    """P37: whoever is killed while it waits has lost nothing, however little there is."""
+    seen = []
+    head = whole(DATA)
+    origin.script = [say(head[: len(head) - len(DATA) + 9999]), say(b"HTTP/1.1 503 Busy\r\n\r\n")]
+    origin.then = lambda asked: say(whole(DATA, asked))
+    options = replace(fast, backoff_base=1, sleep=lambda _: seen.append(claimed(tmp_path)))
+    download(origin.url(), tmp_path / "dest", options=options)
+    assert seen == [9999]
+
+
 SCRIPT = (
     "import sys, reknit; reknit.download(sys.argv[1], sys.argv[2], options=reknit.Options(idle_timeout=60))"
 )

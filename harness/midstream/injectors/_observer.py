@@ -13,6 +13,7 @@ import contextlib
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from midstream._errors import HarnessError
@@ -39,6 +40,9 @@ class Armory(Protocol):
 
     async def arm(self, due: Sequence[Due]) -> ArmedProxy:
         """A proxy with toxics for what is due, that nobody has connected to."""
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """What happens meanwhile decides whether a fault has fired: the case must not end before."""
 
 
 class ArmedProxy(Protocol):
@@ -393,16 +397,17 @@ class Observed(Response):
         """The engine has to end here; raises Ended."""
         relay = self.observer
         seen: tuple[bytes, bool] | None = (b"more", False)
-        if not self._beyond():
-            if ending is Ending.RST and relay.armed:
-                await relay.armed.let_go()
-            await relay.stop_upload()  # from here on only the end is of interest
-            seen = await relay.end_of_upstream()
-        if seen == (b"", ending is Ending.RST):
-            self._fired(one)
-        else:
-            one.fired = True
-            relay.trouble(f"{one.rule}: after {self.interim + self.sent} bytes toxiproxy {_told(seen)}")
+        with relay.armory.deciding():
+            if not self._beyond():
+                if ending is Ending.RST and relay.armed:
+                    await relay.armed.let_go()
+                await relay.stop_upload()  # from here on only the end is of interest
+                seen = await relay.end_of_upstream()
+            if seen == (b"", ending is Ending.RST):
+                self._fired(one)
+            else:
+                one.fired = True
+                relay.trouble(f"{one.rule}: after {self.interim + self.sent} bytes toxiproxy {_told(seen)}")
         self.end = "cut"
         self.give_back()  # now: the end may wait long for the client's
         await relay.close(Ending.RST if seen and seen[1] else Ending.FIN)

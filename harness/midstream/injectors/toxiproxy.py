@@ -8,6 +8,7 @@ See `_toxics` for how a fault is said in toxics and `_observer` for what is chec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -176,6 +177,9 @@ class ToxiproxySession(EmbeddedSession):
         self._address = address
         self._left: set[str] = {clean}
         self.reserved: set[int] = set()
+        self._undecided = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
         super().__init__(loop, plan)
         self._case.upstream = address
 
@@ -188,6 +192,21 @@ class ToxiproxySession(EmbeddedSession):
         make = self._engine.api.create
         address = await asyncio.to_thread(make, name, self._plan.upstream, toxics(due))
         return _Proxy(self._engine, name, address)
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        self._undecided += 1
+        self._settled.clear()
+        try:
+            yield
+        finally:
+            self._undecided -= 1
+            if not self._undecided:
+                self._settled.set()
+
+    async def _close(self) -> None:
+        await self._settled.wait()
+        await super()._close()
 
     async def refusing(self, on: bool) -> None:
         """The proxy is down for as long as the relay's port, which stands for it, is closed."""

@@ -86,6 +86,7 @@ def test_left_by_a_crash() -> None:
 
 
 def test_cannot_run() -> None:
+    """A container that does not start is a matter of set-up, in the words of docker."""
     client = Client(fails=True)
     with pytest.raises(SetupError, match="minio: docker cannot run minio/minio:some: no such image"):
         Container(FOUND, [], {}, client=client)

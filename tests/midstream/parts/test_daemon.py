@@ -42,6 +42,7 @@ def child(pid: int) -> int:
 
 
 def test_stop(tmp_path: Path) -> None:
+    """Stopping ends the server and what it has started."""
     server = start(tmp_path)
     pid = child(server.pid)
     assert answers(server.ready["port"], "/")
@@ -89,6 +90,7 @@ def test_ends_at_once(tmp_path: Path, code: str) -> None:
 
 
 def test_no_such_command(tmp_path: Path) -> None:
+    """A command that is not there is said so, and leaves nothing."""
     folder = tmp_path / "own"
     folder.mkdir()
     with pytest.raises(SetupError, match="No such file"):

@@ -75,6 +75,7 @@ def test_in_the_cache() -> None:
     ],
 )
 def test_where_the_cache_is(env: dict[str, str], folder: str) -> None:
+    """The cache is where the user keeps such things."""
     command = f"{folder}/midstream/versitygw-v1.8.0/bin/versitygw"
     assert find("versitygw", Machine(env=env, files=[command])).what == command
 
@@ -144,6 +145,7 @@ def test_attach() -> None:
 
 
 def test_attach_without_keys() -> None:
+    """A server to attach to needs both keys; the missing one is named."""
     found = find("minio", attached(URL="http://127.0.0.1:9000", ACCESS_KEY="a"))
     assert not found
     assert "MIDSTREAM_MINIO_SECRET_KEY" in found.reason
@@ -192,15 +194,18 @@ def test_attach_elsewhere() -> None:
     ],
 )
 def test_loopback(url: str, loopback: bool) -> None:
+    """Only addresses of this machine count as its own."""
     assert Endpoint.parse("X", url).is_loopback is loopback
 
 
 def test_endpoint() -> None:
+    """An endpoint is read in full and written in its shortest form."""
     assert Endpoint.parse("X", "https://Host/a/b/", path=True) == Endpoint("https", "host", 443, "/a/b")
     assert Endpoint.parse("X", "http://[::1]:80").url == "http://[::1]:80"
 
 
 def test_no_such_part() -> None:
+    """An unknown part is refused with those that are known."""
     with pytest.raises(UsageError, match=r"no part is called 'mino' .*minio"):
         find("mino", Machine())
 

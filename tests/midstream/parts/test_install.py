@@ -95,6 +95,7 @@ def test_environment(tmp_path: Path, said: list[str]) -> None:
 
 
 def test_without_go(tmp_path: Path, said: list[str]) -> None:
+    """Without Go nothing is begun, and what is missing is said."""
     with pytest.raises(SetupError, match="Go is not on PATH") as error:
         install(["minio"], said.append, Here(tmp_path, {}), Shell())
     assert error.value.exit_status == 2
@@ -135,6 +136,7 @@ def test_of_the_system(tmp_path: Path, said: list[str], name: str, package: str)
 
 
 def test_nginx_that_is_there(tmp_path: Path, said: list[str]) -> None:
+    """A server that is there is not installed again."""
     nginx = tmp_path / "nginx"
     nginx.write_text("#!/bin/sh\necho nginx version: nginx/1.22.1 >&2\n")
     nginx.chmod(0o755)
@@ -151,6 +153,7 @@ def test_unknown_name_first(tmp_path: Path, said: list[str]) -> None:
 
 
 def test_cache_cannot_be_written(tmp_path: Path, said: list[str]) -> None:
+    """A cache that cannot be written is named by its variable."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="XDG_CACHE_HOME"):
         install(["minio"], said.append, Here(tmp_path / "file", GO), Shell(["minio"]))
