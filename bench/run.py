@@ -340,9 +340,8 @@ def main() -> None:
     say(f"\n{'':{width}}  {'ours':>10}  {'unit':<8} {'ratio':>8} {'goal':>6}")
     for r in rows:
         mark = "met" if r["met"] else "NOT MET"
-        say(
-            f"{r['name']:{width}}  {r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6} {mark}"
-        )
+        figures = f"{r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6}"
+        say(f"{r['name']:{width}}  {figures} {mark}")
 
 
 if __name__ == "__main__":

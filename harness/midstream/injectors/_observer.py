@@ -23,7 +23,7 @@ from midstream._schedule import Armed, Rule
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace
 from midstream._wire import Framing, Head, Span, Tracker, content_range
 from midstream.injectors._relay import Case, Client, Ended, Relay, Response
-from midstream.injectors._sockets import RECV, recv, send_all, wait
+from midstream.injectors._sockets import RECV, recv, send_all, silent, wait
 from midstream.injectors._toxics import Due, is_engines, waits_for_head
 
 ENGINE_SECONDS = 10.0  # until an ending that has to come counts as not coming
@@ -470,6 +470,17 @@ class Observed(Response):
             except OSError:
                 raise Ended("client-left") from None
 
+    def _engine_owes(self) -> str:
+        """What the engine had not done yet, when it was its turn and not the client's."""
+        due = [a.wire for a in self.armed if a.index in self.planned and not a.fired and a.wire is not None]
+        if not due or min(due) <= self.sent or self._beyond():
+            return ""
+        try:
+            here = silent(self.relay_.client)
+        except OSError:
+            return ""
+        return f"had sent {self.sent} of {min(due)} bytes" if here else ""
+
     def _note_end(self) -> None:
         if self.end == "upstream-closed" and self.planned:
             self.observer.trouble(
@@ -477,6 +488,8 @@ class Observed(Response):
                 f"not at {', '.join(map(str, self.planned.values()))}",
                 self.number,
             )
+        if self.end == "open" and (waiting := self._engine_owes()):
+            self.observer.trouble(f"toxiproxy {waiting} when the case ended", self.number)
         if self.paced and self.end == "complete":
             rate, begun = self.paced
             took, least = asyncio.get_running_loop().time() - begun, self.sent / rate * 0.9

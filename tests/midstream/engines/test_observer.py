@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from midstream._errors import HarnessError
-from midstream._evidence import Facts
+from midstream._evidence import Facts, fold
 from midstream._schedule import Schedule
 from midstream._verbs import Kill, Mutate
 from midstream.injectors import Plan
@@ -210,9 +210,15 @@ def test_a_true_engine(ground: Ground, ending: str, position: str) -> None:
     assert ends(facts) == ["cut"]
 
 
-@pytest.mark.parametrize("ending", ["fin", "rst"])
 @pytest.mark.parametrize(
-    ("lie", "word"), [("early", "ended the response after"), ("other", "ended by"), ("late", "went on")]
+    ("ending", "lie", "word"),
+    [
+        ("fin", "early", "ended the response after"),
+        ("fin", "late", "went on"),
+        ("rst", "late", "went on"),
+        ("fin", "other", "ended by a reset"),
+        ("rst", "other", "ended by a FIN"),
+    ],
 )
 def test_a_lying_engine(ground: Ground, lie: str, word: str, ending: str) -> None:
     """A byte too few, a byte too many, the other ending: trouble of ours, and nothing has fired."""
@@ -221,6 +227,17 @@ def test_a_lying_engine(ground: Ground, lie: str, word: str, ending: str) -> Non
     facts = on.facts()
     assert not facts.fired
     assert any(word in text for text in facts.trouble), facts.trouble
+
+
+def test_an_engine_that_stops_short(ground: Ground) -> None:
+    """Bytes that never come are the engine's, also when the driver waits for them until the case ends."""
+    on = ground.stage("GET#1 cut@500:rst", lie="early")
+    client = on.ask(TARGET)
+    assert client.take(WHOLE.byte(499)) == WHOLE.wire[: WHOLE.byte(499)]
+    facts = fold(on.session.close())
+    assert facts.trouble == [
+        f"toxiproxy had sent {WHOLE.byte(499)} of {WHOLE.byte(500)} bytes when the case ended"
+    ]
 
 
 @pytest.mark.parametrize(("lie", "word"), [("ends", "ended by"), ("more", "went on")])

@@ -174,7 +174,7 @@ def test_a_proxy_is_armed_before_its_address_is_known(api: Api, answers: list[by
 def test_refusals_of_the_server_are_told(api: Api, answers: list[bytes]) -> None:
     """What toxiproxy says is in the message, with what it was asked."""
     answers.append(reply("409 Conflict", '{"error":"proxy already exists"}'))
-    with pytest.raises(HarnessError, match="POST /proxies gave 409.*already exists"):
+    with pytest.raises(HarnessError, match=r"POST /proxies gave 409.*already exists"):
         api.create("p", ("127.0.0.1", 80))
 
 
