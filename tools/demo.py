@@ -32,8 +32,10 @@ def main() -> int:
         print(f"  {verdict:<17} {case['scenario']} on {case['store']}: {case['diagnosis'][:110]}")
         print(f"  {'':<17} again: {case['replay']}")
     stores = len({c["store"] for c in reknit})
-    right = len(reknit) - len(wrong)
-    print(f"\nreknit: {right} of {len(reknit)} cases as they should be, on {stores} stores.")
+    idle = [c for c in reknit if c["verdict"] in ("not_applicable", "not_reached", "observed")]
+    judged = len(reknit) - len(idle)
+    print(f"\nreknit: {judged - len(wrong)} of {judged} judged cases as they should be, on {stores} stores")
+    print(f"        ({len(idle)} more were not applicable, never met their fault, or only observed).")
     print(f"naive:  {len(caught)} cases break a MUST.")
     print(f"Report: {OUT / 'index.html'}")
     return 1 if wrong or not caught else 0

@@ -12,6 +12,7 @@ from midstream._errors import SetupError, UsageError
 from midstream._evidence import Event
 from midstream._registry import load
 from midstream._schedule import Schedule
+from midstream._verbs import Close, EditRequest, Ending, Kill, Mutate, ResetStream
 from midstream.injectors import Plan, RunningInjector, Session
 
 
@@ -33,17 +34,41 @@ def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
         parts, port, extra = urlsplit(""), 0, True
     if parts.scheme != "http" or not parts.hostname or not port or extra:
         raise UsageError(f"--upstream {url}: use http://HOST:PORT (TLS and paths are the client's business)")
+    named = parts.hostname in map(str.lower, allowed)
+    if not named and not re.fullmatch(r"localhost|[0-9.]+", parts.hostname):
+        raise UsageError(_elsewhere(url, parts.hostname))  # not even looked up
     try:
         found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise UsageError(f"--upstream {url}: {getattr(error, 'strerror', None) or error}") from None
     address = str(found[0][4][0])
-    if not ipaddress.ip_address(address).is_loopback and parts.hostname not in map(str.lower, allowed):
-        raise UsageError(
-            f"--upstream {url}: {parts.hostname} is not on this machine; faults are only let loose on it "
-            f"with --allow-host {parts.hostname}"
-        )
+    if not ipaddress.ip_address(address).is_loopback and not named:
+        raise UsageError(_elsewhere(url, parts.hostname))
     return address, port
+
+
+def _elsewhere(url: str, host: str) -> str:
+    return (
+        f"--upstream {url}: {host} is not on this machine; faults are only let loose on it with "
+        f"--allow-host {host}"
+    )
+
+
+def check_faults(schedule: Schedule) -> None:
+    """Raises UsageError for a fault that needs what a plain proxy has not: a store, a driver process, TLS."""
+    for rule in schedule.rules:
+        for verb in rule.fault.verbs():
+            needs = ""
+            if isinstance(verb, Mutate) or (isinstance(verb, EditRequest) and verb.twin):
+                needs = "a store of the harness's own, whose objects it can change"
+            elif isinstance(verb, Kill):
+                needs = "a driver process of the harness's own"
+            elif isinstance(verb, ResetStream):
+                needs = "an injector that speaks HTTP/2"
+            elif verb == Close(Ending.NOTIFY):
+                needs = "TLS"
+            if needs:
+                raise UsageError(f"--fault {str(rule)!r}: {rule.fault.id} needs {needs}; the proxy has none")
 
 
 def listen_port(text: str) -> int:
@@ -56,6 +81,8 @@ def listen_port(text: str) -> int:
 
 def describe(event: Event) -> str | None:
     """The line to print for an event, if it is one worth a line."""
+    if event.kind == "upstream-failed":
+        return f"trouble: {event.data['reason']}"
     if event.kind != "fault":
         return None
     d = event.data
@@ -72,6 +99,7 @@ def open_proxy(
         schedule = Schedule.parse(faults)
     except UsageError as error:
         raise UsageError(f"--{error}") from None
+    check_faults(schedule)
     address = resolve_upstream(upstream, allowed)
     port = listen_port(listen)
 

@@ -231,12 +231,13 @@ class Loaded:
 
     def variant(self, values: Mapping[str, str]) -> Variant:
         """One case by its values; raises UsageError for a name the scenario does not vary."""
-        unknown = set(values) ^ set(self.model.vary)
-        if unknown:
-            raise UsageError(
-                f"scenario {self.id}: {', '.join(sorted(unknown))} does not fit its `vary` keys "
-                f"({', '.join(sorted(self.model.vary)) or 'it has none'})"
-            )
+        keys = set(self.model.vary)
+        unknown, missing = sorted(set(values) - keys), sorted(keys - set(values))
+        if unknown or missing:
+            wrong = [f"{name} is none of its `vary` keys" for name in unknown]
+            wrong += [f"{name} is missing" for name in missing]
+            known = ", ".join(sorted(keys)) or "none"
+            raise UsageError(f"scenario {self.id}: {'; '.join(wrong)} (its `vary` keys: {known})")
         faults = tuple(self._fill("faults", line, values) for line in self.model.faults)
         text = self._fill("object.size", str(self.model.object.size), values)
         try:

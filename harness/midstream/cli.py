@@ -218,7 +218,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of
 
 @app.command()
 def install(
-    names: Annotated[list[str], typer.Argument(help="Parts: minio, versitygw, toxiproxy, mitmproxy.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Parts: minio, versitygw, toxiproxy, mitmproxy; nginx and ceph are told in words."
+        ),
+    ],
 ) -> None:
     """Bring servers and engines into the cache, built from their published source."""
     from midstream import _install

@@ -24,10 +24,13 @@ class Options:
     time.
     """
     connect_timeout: float = 10.0
+    """How long a connection may take to come about."""
     attempts: int = 6
     """Failures in a row without a new byte before giving up; any progress refills it."""
     backoff_base: float = 0.5
+    """The longest first wait; it doubles with each failure in a row, and is drawn at random below that."""
     backoff_cap: float = 30.0
+    """No wait is longer, but for Retry-After."""
     retry_after_cap: float = 120.0
     """A longer Retry-After is cut to this."""
     restarts: int = 2
@@ -49,6 +52,7 @@ class Options:
     """Settings of the store; each store's module lists its own, with the environment variables behind them.
     """
     sleep: Callable[[float], None] = time.sleep
+    """How to wait; for tests."""
     roll: Callable[[], float] = random.random
     """A number in [0, 1) for the jitter."""
 

@@ -196,7 +196,7 @@ def test_demo(
     if want == 0:
         assert "truncated         a-cut on origin: 100 of 200 bytes" in said
         assert "again: midstream replay a-cut" in said
-        assert "reknit: 1 of 1 cases as they should be, on 1 stores." in said
+        assert "reknit: 1 of 1 judged cases as they should be, on 1 stores" in said
         assert "naive:  1 cases break a MUST." in said
 
 

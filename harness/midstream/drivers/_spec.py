@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import shlex
@@ -80,10 +81,33 @@ class Function(PythonDriver):
                 found = importlib.util.find_spec(self._module) is not None
             except Exception:  # looking for a.b runs the code of a
                 found = False
+        if found and not self._is_defined():
+            return Availability(False, f"{self._module} defines no {self._name!r}", "check the spelling")
         if found:
             return Availability()
         what = f"no file {self._module!r}" if self._is_file else f"no module {self._module!r} can be imported"
         return Availability(False, what, "check PYTHONPATH and spelling")
+
+    def _is_defined(self) -> bool:
+        """Whether the source mentions the name at its top level, found out without running it."""
+        if self._is_file:
+            path: str | None = self._module
+        else:
+            spec = importlib.util.find_spec(self._module)
+            path = spec.origin if spec else None
+        if path is None or not path.endswith(".py"):
+            return True  # no source to look at: loading will tell
+        try:
+            tree = ast.parse(Path(path).read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            return True
+        stars = any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in ast.walk(tree))
+        names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        names |= {getattr(n, "name", "") for n in ast.walk(tree)}
+        names |= {
+            a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+        }
+        return stars or self._name in names or "__getattr__" in names
 
     def load(self) -> None:
         """Find the function before the first job; raises ImportError or AttributeError."""

@@ -67,6 +67,8 @@ def main() -> None:
         )
     except OSError as error:
         sys.exit(f"{options.command[0]}: {error.strerror or error}")
+    # The engine's data go with it, so it need not end gently; but it is gone when this process is.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child.pid, signal.SIGKILL))
     version: str | None = ""
     if options.api is not None:
         while (version := ask_version("127.0.0.1", options.api)) is None and child.poll() is None:

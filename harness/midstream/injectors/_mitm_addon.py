@@ -27,6 +27,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mitmproxy import ctx, http, version  # type: ignore[import-not-found,unused-ignore]
@@ -44,6 +45,7 @@ from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, Res
 from midstream._wire import Head, content_range, parse_head
 from midstream.injectors import Plan
 from midstream.injectors._mitm_wire import (
+    CONTROL,
     Answer,
     Done,
     Failed,
@@ -53,6 +55,7 @@ from midstream.injectors._mitm_wire import (
     PayloadRewriter,
     Reader,
     Step,
+    nearby,
 )
 from midstream.injectors._relay import Case, Relay, canned, wants_close
 from midstream.injectors.embedded import EmbeddedSession
@@ -188,7 +191,8 @@ class Midstream:
 
     async def _serve(self) -> None:
         try:
-            control = Control(*await asyncio.open_unix_connection(os.environ["MIDSTREAM_CONTROL"]))
+            with nearby(Path(os.environ["MIDSTREAM_CONTROL"])) as near:
+                control = Control(*await asyncio.open_unix_connection(f"{near}/{CONTROL}"))
             control.tell(kind="ready", version=version.VERSION)
             tasks = set()
             async for message in control.messages():

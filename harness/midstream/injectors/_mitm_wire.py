@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from midstream._evidence import redact_fields
@@ -26,10 +28,21 @@ from midstream._rewriting import Rewriter, Wanted, object_base
 from midstream._schedule import Armed
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace, Send
 from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
-from midstream.injectors._relay import Case
+from midstream.injectors._relay import DYING, Case
 from midstream.injectors._sockets import delivered
 
 Act = Callable[[Mutate | Kill], Awaitable[None]]
+CONTROL = "control"  # the socket by which owner and engine talk, in the engine's folder
+
+
+@contextlib.contextmanager
+def nearby(folder: Path) -> Iterator[str]:
+    """A short name for a folder: a unix socket's may only have 107 bytes (unix(7))."""
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 class Over(Exception):
@@ -242,6 +255,9 @@ class Line:
         await self._delivered()
         self.case.mutated = self.case.mutated or isinstance(verb, Mutate)
         await self.act_out(verb)
+        if isinstance(verb, Kill):
+            # What is sent to a dying process reaches nobody, and must not count as delivered.
+            await self.hold(DYING)
 
 
 class Gate:

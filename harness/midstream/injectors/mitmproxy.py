@@ -40,6 +40,7 @@ from midstream._verbs import (
     Send,
 )
 from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors._mitm_wire import CONTROL, nearby
 
 ENGINE = "midstream.injectors._engine"
 START_SECONDS = 30.0
@@ -114,12 +115,12 @@ class Engine:
         return int(self._process.ready["pid"]) if isinstance(self._process, ServerProcess) else None
 
     def _begin(self, found: Found) -> None:
-        path = self.folder / "control"
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
+            with nearby(self.folder) as near:
+                listener.bind(f"{near}/{CONTROL}")
             listener.listen(1)
             listener.settimeout(0.05)
-            env = {"MIDSTREAM_CONTROL": str(path)}
+            env = {"MIDSTREAM_CONTROL": str(self.folder)}
             if found.how == "docker":
                 words = command("mitmdump", self.folder)
                 self._process = Container(

@@ -327,13 +327,13 @@ def test_two_rules_one_after_the_other(ground: Ground) -> None:
     assert [f.rule for f in on.facts().fired] == [0, 1]
 
 
-def test_a_signal_at_its_byte(ground: Ground) -> None:
+def test_a_change_at_its_byte(ground: Ground) -> None:
     """What is not the wire's is done once exactly the bytes before it have been sent."""
-    on = ground.stage("GET#1 kill@500:TERM")
+    on = ground.stage("GET#1 replace@500:same")
     client = on.ask(TARGET)
     assert client.take(len(WHOLE.wire)) == WHOLE.wire
     facts = on.facts()
-    assert ground.acted == [Kill("TERM")]
+    assert ground.acted == [Mutate("same")]
     assert [f.body for f in facts.fired] == [500]
 
 

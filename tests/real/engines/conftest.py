@@ -1,0 +1,69 @@
+"""Engines that do not come with the package: what is missing skips its tests, or under CI fails them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from midstream._registry import load
+from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.testing.injectors import objects
+from midstream.testing.wire import ScriptedOrigin
+
+ENGINES = ("toxiproxy", "mitmproxy")
+
+
+@cache
+def lack(name: str) -> str:
+    here = load("injectors", name).available()
+    return "" if here.available else f"{name}: {here.reason}; {here.hint}"
+
+
+def engine(name: str) -> Injector:
+    """An engine's injector; skips, or under CI fails, when it cannot run here."""
+    if text := lack(name):
+        if os.environ.get("MIDSTREAM_CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    kind: Injector = load("injectors", name)
+    return kind
+
+
+class Choosy(RunningInjector):
+    """A started injector that skips the test when a schedule is not for it."""
+
+    def __init__(self, kind: Injector, running: RunningInjector) -> None:
+        self.kind = kind
+        self.running = running
+
+    def open(self, plan: Plan) -> Session:
+        if reason := self.kind.carries(plan.schedule):
+            pytest.skip(reason)
+        return self.running.open(plan)
+
+    def stop(self) -> None:
+        self.running.stop()
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ScriptedOrigin]:
+    store = ScriptedOrigin(objects)
+    yield store
+    store.stop()
+
+
+@pytest.fixture(scope="module")
+def mitmproxy() -> Iterator[RunningInjector]:
+    running = engine("mitmproxy").start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def toxiproxy() -> Iterator[RunningInjector]:
+    running = engine("toxiproxy").start()
+    yield running
+    running.stop()

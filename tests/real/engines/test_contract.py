@@ -1,0 +1,117 @@
+"""The engines keep the contract that ships, in what they carry."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.real.engines.conftest import Choosy, engine
+
+from midstream._schedule import Schedule
+from midstream._verbs import Close, Respond
+from midstream._wire import Tracker
+from midstream.injectors import Injector, RunningInjector
+from midstream.testing.injectors import Cut, InjectorContract, layout, only, stage
+from midstream.testing.wire import Received, ScriptedOrigin
+
+
+class RealEngine(InjectorContract):
+    """The contract; what the engine says it does not carry is skipped with its reason."""
+
+    trials = 100
+    batches = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def kind(cls) -> Injector:
+        return engine(cls.injector)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def running(cls, kind: Injector) -> Iterator[RunningInjector]:
+        running = Choosy(kind, kind.start())
+        yield running
+        running.stop()
+
+
+class TestToxiproxy(RealEngine):
+    injector = "toxiproxy"
+
+    def test_what_it_leaves_to_others(self, kind: Injector) -> None:
+        """HTTP is not for it."""
+        assert Respond not in kind.verbs
+        assert kind.carries(Schedule.parse(["GET status@head:503"]))
+
+
+class TestMitmproxy(RealEngine):
+    injector = "mitmproxy"
+
+    @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+    @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_001])
+    def test_passes_through(
+        self, running: RunningInjector, store: ScriptedOrigin, framing: str, size: int
+    ) -> None:
+        """Without a rule, the client gets the origin's bytes, in chunks that are mitmproxy's own."""
+        if framing != "chunked":
+            super().test_passes_through(running, store, framing, size)
+            return
+        target = f"/chunked?size={size}"
+        with stage(running, store) as on:
+            client = on.ask(target)
+            head = client.head()
+            assert head
+            wire = client.body(head)
+            facts = on.facts()
+        assert head.raw == layout(target).head
+        assert payload(head.raw + wire) == layout(target).payload
+        exchange = only(facts.exchanges)
+        assert (exchange.sent, exchange.wire, exchange.end) == (size, len(head.raw + wire), "complete")
+        assert not facts.trouble
+
+    @pytest.mark.parametrize("ending", ["fin", "rst", "half"])
+    def test_cuts_are_exact(
+        self,
+        running: RunningInjector,
+        store: ScriptedOrigin,
+        carries: Callable[..., None],
+        ending: str,
+        batch: int,
+    ) -> None:
+        """The contract's own trials, but that a chunked body is compared payload byte by payload byte."""
+        carries(Close)
+        draw = random.Random(f"{ending} {batch}")
+        for _ in range(self.trials // self.batches):
+            cut = Cut.draw(draw)
+            want = layout(cut.target)
+            spec = f"GET#1 cut@{cut.position}:{ending}"
+            where = f"{spec} of {cut.target}"
+            with stage(running, store, spec, size=cut.size) as on:
+                got = cut.reader(on, on.ask(cut.target, receive_buffer=cut.receive_buffer))
+                facts = on.facts()
+            assert got.ending == ("reset" if ending == "rst" else "eof"), where
+            assert not facts.trouble, where
+            (fired,) = facts.fired
+            exchange = only(facts.exchanges)
+            assert (exchange.sent, exchange.wire, exchange.end) == (fired.body, fired.wire, "cut"), where
+            assert fired.wire == len(got.data), where
+            if "/chunked" not in cut.target:
+                assert got == Received(want.wire[: cut.wire], got.ending), where
+                assert fired.body == want.payload_before(cut.wire), where
+                continue
+            body = payload(got.data)
+            assert body == want.payload[: fired.body], where
+            if cut.position.startswith("body+") or cut.position[0].isdigit():
+                assert len(body) == want.payload_before(cut.wire), where
+
+
+def payload(wire: bytes) -> bytes:
+    """The payload among the bytes of a response, whole or not."""
+    found = bytearray()
+    tracker = Tracker("GET")
+    for i in range(len(wire)):  # byte by byte: what has a name has come
+        before = tracker.body
+        tracker.feed(wire[i : i + 1])
+        if tracker.body > before:
+            found += wire[i : i + 1]
+    return bytes(found)

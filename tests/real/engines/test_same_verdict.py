@@ -1,0 +1,95 @@
+"""The same schedule through every engine gives the same verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.real.engines.conftest import ENGINES, engine
+
+from midstream._catalog import scenario_folder
+from midstream._grounds import Grounds
+from midstream._registry import load
+from midstream._runner import Case, Result
+from midstream._scenario import Loaded, load_text
+from midstream._workers import DriverProcess, process_for
+from midstream.drivers._spec import resolve
+from midstream.injectors import Injector
+
+ALL = ("embedded", *ENGINES)
+
+# Ten ways for a wire to fail, each with the positions and endings that every engine has.
+SCENARIOS = {
+    "fin-in-mid-body": 'faults = ["get_object cut@50%:fin"]',
+    "rst-in-mid-body": 'faults = ["get_object cut@50%:rst"]',
+    "rst-one-byte-before-the-end": 'faults = ["get_object cut@100%-1:rst"]',
+    "fin-behind-the-head": 'faults = ["get_object#1-2 cut@body+0:fin"]',
+    "cut-inside-the-head": 'faults = ["get_object#1 cut@headers:rst"]',
+    "three-cuts": 'faults = ["get_object cut@1000", "get_object cut@1001:rst", "get_object cut@150000"]',
+    "a-cut-of-a-continuation": 'faults = ["get_object#1 cut@70000", "get_object#2 cut@body+5:rst"]',
+    "a-stall-in-mid-body": 'faults = ["get_object#1 stall@50%"]\ndeadline = 30',
+    "hangups": 'faults = ["CONNECTION#1 hangup@accept:rst", "CONNECTION#2 hangup@accept:fin"]',
+    "replaced-behind-a-cut": 'faults = ["get_object cut@50%:rst", "get_object#2 replace@request:same"]\n'
+    'expect.outcome = "either"\nexpect.generations = [1, 2]\nexpect.restart = true',
+    "always-cut": 'faults = ["get_object#* cut@body+10:fin"]\nexpect.outcome = "failure"\n'
+    "expect.requests = 1000",
+}
+
+
+def scenario(name: str, more: str) -> Loaded:
+    head = f'requirement = "The engines agree on {name}."\nproperties = ["P1"]\nobject.size = 200003\n'
+    return load_text(name, head + more + "\n", f"{name}.toml")
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Loaded, str], Result]]:
+    """Runs the first case of a scenario with reknit over the origin, through an engine."""
+    kinds: dict[str, Injector] = {
+        name: engine(name) if name in ENGINES else load("injectors", name) for name in ALL
+    }
+    grounds = Grounds(kinds)
+    driver, store = resolve("reknit"), load("stores", "origin")
+    process: DriverProcess = process_for(driver, grounds.folder)
+
+    def one(loaded: Loaded, name: str) -> Result:
+        variant = next(loaded.variants(0))
+        return grounds.run(Case(loaded, variant, driver, "", store, name, 0), process)
+
+    yield one
+    process.close()
+    grounds.close()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_same_verdict(run: Callable[[Loaded, str], Result], name: str) -> None:
+    """Verdict, what fired and where, and how each response ended are the same through all three."""
+    seen = {}
+    for injector in ALL:
+        result = run(scenario(name, SCENARIOS[name]), injector)
+        assert not result.facts.trouble, (injector, result.facts.trouble)
+        assert result.facts.fired, injector
+        fired = [(f.spec, f.body, f.offset) for f in result.facts.fired]
+        seen[injector] = (result.judgement.verdict, result.judgement.level, fired[:20])
+    assert seen["toxiproxy"] == seen["embedded"]
+    assert seen["mitmproxy"] == seen["embedded"]
+
+
+@pytest.mark.parametrize("topic", ["resume", "stalls", "connections"])
+def test_bundled_scenarios(run: Callable[[Loaded, str], Result], topic: str) -> None:
+    """The bundled scenarios about the wire give the same verdict through every engine that carries them."""
+    folder: Path = scenario_folder() / topic
+    compared = 0
+    for path in sorted(folder.glob("*.toml")):
+        loaded = load_text(path.stem, path.read_text(encoding="utf-8"), str(path))
+        if "origin" not in loaded.model.stores and "http" not in loaded.model.stores and loaded.model.stores:
+            continue
+        if loaded.model.tls:
+            continue
+        want = run(loaded, "embedded").judgement
+        for name in ENGINES:
+            got = run(loaded, name).judgement
+            if got.verdict != "not_applicable":
+                assert (got.verdict, got.level) == (want.verdict, want.level), (path.stem, name, got)
+                compared += 1
+    assert compared >= 5
