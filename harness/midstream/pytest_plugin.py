@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,19 @@ def _matrix(config: pytest.Config) -> Any:
             raise _usage(error) from None
         config._midstream_matrix = made  # type: ignore[attr-defined]
     return made
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A forgotten fixture must not look like a run without findings."""
+    asked = session.config.getoption("--midstream-store") or session.config.getoption("--midstream-scenario")
+    ours = {"midstream_store", "midstream_inject"}
+    used = any(
+        item.get_closest_marker("midstream") or ours.intersection(getattr(item, "fixturenames", ()))
+        for item in session.items
+    )
+    if asked and not used:
+        text = f"midstream: no scenario runs, since no test module defines the fixture {DRIVER_FIXTURE}"
+        warnings.warn(pytest.PytestWarning(text), stacklevel=1)
 
 
 def pytest_pycollect_makeitem(

@@ -316,3 +316,11 @@ def test_the_spec_of_a_function() -> None:
     for bad in (MEMBER, lambda job: None, 5, object()):
         with pytest.raises(pytest.UsageError, match="midstream_driver gave"):
             driver_spec(bad)
+
+
+def test_a_forgotten_fixture(pytester: pytest.Pytester) -> None:
+    """Options of ours without a driver fixture are answered by a warning, not by silence."""
+    pytester.makepyfile("def test_it(): pass")
+    result = run(pytester, "--midstream-store", "origin")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*no scenario runs, since no test module defines the fixture*"])
