@@ -76,7 +76,7 @@ def test_the_replay_line_works(pytester: pytest.Pytester) -> None:
     """The line that a failure ends with shows the same verdict."""
     pytester.makepyfile(BROKEN)
     result = run(pytester, *CUT)
-    (line,) = (text for text in result.outlines if text.startswith("replay: "))
+    line = next(text for text in result.outlines if text.startswith("replay: "))
     words = shlex.split(line.removeprefix("replay: "))
     again = pytester.run(sys.executable, "-m", *words, timeout=60)
     assert again.ret == 1

@@ -558,7 +558,7 @@ def test_replay_line_names_its_folder() -> None:
         ("a-cut[", "use SCENARIO or"),
         ("nothing", "no scenario matches 'nothing'"),
         ("a-cut", "say which case, as in a-cut[at=20000]"),
-        ("a-cut[to=1]", "does not fit its `vary` keys"),
+        ("a-cut[to=1]", "is none of its `vary` keys"),
         ("a-cut[at=x]", "is no position"),
         ("a-cut[at=70000]", "cannot fire"),
         ("a-cut[at=1;]", None),
