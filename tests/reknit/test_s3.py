@@ -164,6 +164,16 @@ def test_a_bucket_elsewhere(origin, whole, say, fast) -> None:
     assert len(origin.asked) == 2
 
 
+def test_redirects_are_not_followed(origin, say, fast) -> None:
+    """A signature is good for one host: the 307 is the answer."""
+    origin.then = lambda asked: say(
+        b"HTTP/1.1 307 Hop\r\nLocation: /other/k\r\nContent-Length: 0\r\n\r\n", "keep"
+    )
+    with pytest.raises(Refused, match="307"):
+        stat("s3://bucket/k", options=replace(fast, store=settings(origin)))
+    assert len(origin.asked) == 1
+
+
 def error(status: int, code: str) -> bytes:
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>".encode()
     return b"HTTP/1.1 %d E\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)

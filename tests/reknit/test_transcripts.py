@@ -422,15 +422,23 @@ def test_a_slice_is_clamped() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Reply(416, {"content-range": "bytes */6"}), whole(), whole(content_length="")], ids=str
+    "script",
+    [
+        [Reply(416, {"content-range": "bytes */6"})],
+        [whole()],
+        [whole(content_length=""), Reply(200, {"content-length": "6", **TAG})],
+        [whole(content_length="", transfer_encoding="chunked"), Reply(405)],
+    ],
+    ids=["416", "length", "HEAD", "last chunk"],
 )
-def test_a_slice_beyond_the_end(answer: Reply) -> None:
+def test_a_slice_beyond_the_end(script: list[Reply]) -> None:
     """Said once, as 416, whether the server or the arithmetic finds out."""
-    store = ScriptedStore([answer, Reply(200, {"content-length": "6", **TAG})])
+    store = ScriptedStore(list(script))
     error = fetch(store, part=Slice(6, 1)).error
     assert isinstance(error, Refused)
     assert error.status == 416
     assert "6 bytes" in str(error)
+    assert len(store.asked) == len(script)
 
 
 def test_no_bytes_need_no_request() -> None:

@@ -15,16 +15,59 @@ import functools
 import http.client
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from midstream._processes import announce, guard
+from midstream._processes import ServerProcess, announce, guard
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 0.02
+
+
+class EngineProcess(ServerProcess):
+    """An engine in the hands of such a process. `engine_pid` is the engine's own.
+
+    Raises SetupError as its base does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        command: Sequence[str],
+        *,
+        api: int | None = None,
+        env: Mapping[str, str] | None = None,
+        ready_seconds: float,
+    ) -> None:
+        options = [] if api is None else ["--api", str(api)]
+        arguments = ["-m", "midstream.injectors._engine", "--owned", str(folder), *options, "--", *command]
+        super().__init__(name, arguments, folder / "log", env, ready_seconds)
+        self.engine_pid = int(self.ready["pid"])
+        try:
+            self._engine: int | None = os.pidfd_open(self.engine_pid)
+        except ProcessLookupError:
+            self._engine = None
+
+    def alive(self) -> bool:
+        # The engine's own end is seen at once, not only when the process that holds it has seen it.
+        engine = self._engine
+        if engine is None:
+            return False
+        poll = select.poll()
+        poll.register(engine, select.POLLIN)
+        return not poll.poll(0) and super().alive()
+
+    def stop(self) -> None:
+        super().stop()
+        engine, self._engine = getattr(self, "_engine", None), None
+        if engine is not None:
+            os.close(engine)
 
 
 def _die_with_parent(libc: ctypes.CDLL) -> None:

@@ -228,6 +228,8 @@ class Line:
             await self._delivered()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
+            if ending is not Ending.HALF and isinstance(transport, asyncio.Transport):
+                transport.pause_reading()  # what comes behind the end is answered by a reset, not taken
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_WR)
             self.ended = True  # mitmproxy may say what it likes

@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Protocol
 from midstream._errors import HarnessError, MidstreamError, SetupError
 from midstream._evidence import Event, Evidence
 from midstream._parts import Container, Found, find
-from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import (
@@ -40,9 +39,9 @@ from midstream._verbs import (
     Send,
 )
 from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors._engine import EngineProcess
 from midstream.injectors._mitm_wire import CONTROL, nearby
 
-ENGINE = "midstream.injectors._engine"
 START_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -112,7 +111,7 @@ class Engine:
     @property
     def pid(self) -> int | None:
         """The engine's process, when it is one of this machine's that we started."""
-        return int(self._process.ready["pid"]) if isinstance(self._process, ServerProcess) else None
+        return self._process.engine_pid if isinstance(self._process, EngineProcess) else None
 
     def _begin(self, found: Found) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
@@ -128,11 +127,8 @@ class Engine:
                 )
             else:
                 words = command(found.what, self.folder)
-                self._process = ServerProcess(
-                    "mitmproxy",
-                    ["-m", ENGINE, "--owned", str(self.folder), "--", *words],
-                    self.folder / "log",
-                    env,
+                self._process = EngineProcess(
+                    "mitmproxy", self.folder, words, env=env, ready_seconds=START_SECONDS
                 )
             self._line = self._await(listener)
         self._reader = self._line.makefile("rb")

@@ -24,18 +24,16 @@ from urllib.parse import urlsplit
 from midstream._errors import HarnessError, SetupError
 from midstream._evidence import Evidence
 from midstream._parts import PARTS, Found, find
-from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import Close, Hold, Kill, Mutate, Pace, Refuse
 from midstream.injectors import Injector, Plan, RunningInjector, Session
-from midstream.injectors._engine import ask_version
+from midstream.injectors._engine import EngineProcess, ask_version
 from midstream.injectors._observer import Observer
 from midstream.injectors._relay import Client, Relay
 from midstream.injectors._toxics import Api, Due, by_reset, limit, refusals, resets, stay, toxics
 from midstream.injectors.embedded import EmbeddedSession, RunningEmbedded
 
-ENGINE = "midstream.injectors._engine"
 START_SECONDS = 10.0
 TRIES = 3  # a port that was free may be taken before the server has it
 PROBES = 5  # resets that are tried before one is promised
@@ -73,7 +71,7 @@ class Engine:
     def __init__(self, found: Found) -> None:
         self._found = found.require()
         self._numbers = itertools.count(1)
-        self._process: ServerProcess | None = None
+        self._process: EngineProcess | None = None
         self._folder: Path | None = None
         if found.how == "attach":
             parts = urlsplit(found.what)
@@ -93,7 +91,8 @@ class Engine:
             raise SetupError(
                 f"toxiproxy: {where} is version {version}; {least} or later, below {below}, is needed"
             )
-        return version
+        # A build from source does not know its number; who built it does.
+        return version if re.search(r"\d", version) else self._found.version or version
 
     def _start(self) -> str:
         self._folder = Path(tempfile.mkdtemp(prefix="midstream-toxiproxy-"))
@@ -102,11 +101,8 @@ class Engine:
                 port = free_port()
                 command = [self._found.what, "-host", "127.0.0.1", "-port", str(port)]
                 try:
-                    self._process = ServerProcess(
-                        "toxiproxy",
-                        ["-m", ENGINE, "--owned", str(self._folder), "--api", str(port), "--", *command],
-                        self._folder / "log",
-                        ready_seconds=START_SECONDS,
+                    self._process = EngineProcess(
+                        "toxiproxy", self._folder, command, api=port, ready_seconds=START_SECONDS
                     )
                 except SetupError as error:
                     if "address already in use" not in str(error) or turn == TRIES:
@@ -123,7 +119,7 @@ class Engine:
     @property
     def pid(self) -> int | None:
         """The server's process, when it is ours."""
-        return int(self._process.ready["pid"]) if self._process else None
+        return self._process.engine_pid if self._process else None
 
     def alive(self) -> bool:
         if self._process:

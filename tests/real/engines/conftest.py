@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from midstream._registry import load
-from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors import Injector, RunningInjector
 from midstream.testing.injectors import objects
 from midstream.testing.wire import ScriptedOrigin
 
@@ -30,22 +30,6 @@ def engine(name: str) -> Injector:
         pytest.skip(text)
     kind: Injector = load("injectors", name)
     return kind
-
-
-class Choosy(RunningInjector):
-    """A started injector that skips the test when a schedule is not for it."""
-
-    def __init__(self, kind: Injector, running: RunningInjector) -> None:
-        self.kind = kind
-        self.running = running
-
-    def open(self, plan: Plan) -> Session:
-        if reason := self.kind.carries(plan.schedule):
-            pytest.skip(reason)
-        return self.running.open(plan)
-
-    def stop(self) -> None:
-        self.running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,19 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.real.engines.conftest import Choosy, engine
+from tests.real.engines.conftest import engine
 
+from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream._verbs import Close, Respond
 from midstream._wire import Tracker
 from midstream.injectors import Injector, RunningInjector
-from midstream.testing.injectors import Cut, InjectorContract, layout, only, stage
+from midstream.testing.injectors import Cut, InjectorContract, layout, only, request, stage
 from midstream.testing.wire import Received, ScriptedOrigin
 
 
 class RealEngine(InjectorContract):
-    """The contract; what the engine says it does not carry is skipped with its reason."""
+    """The contract, with more trials."""
 
     trials = 100
     batches = 2
@@ -30,18 +31,67 @@ class RealEngine(InjectorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def running(cls, kind: Injector) -> Iterator[RunningInjector]:
-        running = Choosy(kind, kind.start())
+        running = kind.start()
         yield running
         running.stop()
 
 
 class TestToxiproxy(RealEngine):
+    """What it does not carry has its reason tested in place of the contract's test."""
+
     injector = "toxiproxy"
 
-    def test_what_it_leaves_to_others(self, kind: Injector) -> None:
+    @pytest.mark.parametrize("ending", ["fin", "rst"])
+    def test_cuts_are_exact(
+        self,
+        running: RunningInjector,
+        store: ScriptedOrigin,
+        carries: Callable[..., None],
+        ending: str,
+        batch: int,
+    ) -> None:
+        """Exactly the bytes before the position, then exactly the ending, in every one of the trials."""
+        super().test_cuts_are_exact(running, store, carries, ending, batch)
+
+    def test_a_half_close_leaves_the_other_direction(self, kind: Injector) -> None:
+        """There is no half-close."""
+        refused(kind, "GET cut@100:half", "both directions at once")
+
+    @pytest.mark.parametrize("fault", ["delay@head:80ms"])
+    def test_a_pause_ends_by_itself(
+        self, running: RunningInjector, store: ScriptedOrigin, carries: Callable[..., None], fault: str
+    ) -> None:
+        """Before the head a pause ends by itself; in the middle there is none."""
+        refused(load("injectors", "toxiproxy"), "GET stall@body+1000:80ms", "pause in the middle")
+        super().test_a_pause_ends_by_itself(running, store, carries, fault)
+
+    def test_a_throttle_takes_its_time(
+        self, running: RunningInjector, store: ScriptedOrigin, carries: Callable[..., None]
+    ) -> None:
+        """A response takes at least size over rate seconds; the next one does not."""
+        refused(load("injectors", "toxiproxy"), "GET throttle@body+10000:100000", "from the first byte")
+        want = layout("/length?size=30000").wire
+        with stage(running, store, "GET#1 throttle@head:100000") as on:
+            client = on.ask("/length?size=30000")
+            assert client.take(len(want)) == want
+            client.send(request("/length?size=1000000"))
+            more = layout("/length?size=1000000").wire
+            assert client.take(len(more)) == more
+            on.until("sent", 2)
+            assert not on.facts().trouble
+        fired = next(e for e in on.watch.events if e.kind == "fault")
+        first, second = (e for e in on.watch.events if e.kind == "sent")
+        assert first.at - fired.at >= 0.3 - 0.05
+        assert second.at - first.at < 5, "at the first one's pace it takes 10 seconds"
+
+    def test_an_answer_in_the_store_s_place(self, kind: Injector) -> None:
         """HTTP is not for it."""
         assert Respond not in kind.verbs
-        assert kind.carries(Schedule.parse(["GET status@head:503"]))
+        refused(kind, "GET status@head:503", "knows no HTTP")
+
+
+def refused(kind: Injector, line: str, word: str) -> None:
+    assert word in (kind.carries(Schedule.parse([line])) or "")
 
 
 class TestMitmproxy(RealEngine):
