@@ -62,7 +62,11 @@ class Proxy:
         if self.mute:
             self.go.wait(30)
             return
-        store = socket.create_connection(self.upstream)
+        try:
+            store = socket.create_connection(self.upstream)
+        except OSError:
+            client.close()
+            return
         limit = self.limit
         if limit is not None:
             limit += {"early": -1, "late": 1}.get(self.lie, 0)
