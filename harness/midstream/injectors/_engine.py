@@ -10,11 +10,13 @@ that whoever ends this process ends it too.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -90,8 +92,32 @@ def ask_version(host: str, port: int) -> str | None:
     try:
         parsed = json.loads(said)
     except ValueError:
-        return said  # before 2.5 it was plain text
+        return said if re.fullmatch(r"\d+(\.\d+)+\S{0,20}|git", said) else None  # text alone, before 2.5
     return str(parsed.get("version", "")) if isinstance(parsed, dict) else None
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens on a port: somebody else may have been quicker to take it."""
+    listening = re.compile(rf"\s*\d+: [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A (?:\S+ +){{5}}(\d+) ")
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            inodes |= set(listening.findall(Path(f"/proc/{pid}/net/{table}").read_text()))
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            if found and found[1] in inodes:
+                return True
+    return False
+
+
+def ready(pid: int, port: int) -> str | None:
+    """The version of the engine that listens there; None as long as it is not this one."""
+    version = ask_version("127.0.0.1", port)
+    try:
+        return version if version is not None and listens(pid, port) else None
+    except OSError:  # it has ended
+        return None
 
 
 def main() -> None:
@@ -114,7 +140,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child.pid, signal.SIGKILL))
     version: str | None = ""
     if options.api is not None:
-        while (version := ask_version("127.0.0.1", options.api)) is None and child.poll() is None:
+        while (version := ready(child.pid, options.api)) is None and child.poll() is None:
             time.sleep(_LOOK_SECONDS)
     if child.poll() is not None:
         sys.exit(f"{Path(options.command[0]).name} ended with status {child.returncode}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from midstream._processes import ServerProcess
 from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream.injectors import mitmproxy, toxiproxy
-from midstream.injectors._engine import ask_version
+from midstream.injectors._engine import ask_version, listens
 from midstream.testing.wire import Peer, ScriptedOrigin
 
 ENGINE = "midstream.injectors._engine"
@@ -144,6 +145,34 @@ def test_attached_to_something_else(attached: Found) -> None:
     """A server that is no toxiproxy is not taken for one."""
     with pytest.raises(SetupError, match="nothing answers as one at"):
         toxiproxy.Engine(attached)
+
+
+def test_whose_port_it_is() -> None:
+    """A port belongs to the process that listens on it, and to no other."""
+    with socket.create_server(("127.0.0.1", 0)) as here:
+        port = here.getsockname()[1]
+        assert listens(os.getpid(), port)
+        assert not listens(os.getppid(), port)
+    assert not listens(os.getpid(), port)
+
+
+def test_a_port_that_somebody_else_has(
+    tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server that answers at the engine's port is not taken for the engine."""
+
+    def script(peer: Peer) -> None:
+        while peer.head():
+            peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"version": "2.9.9"}')
+
+    origin = ScriptedOrigin(script)
+    monkeypatch.setattr(toxiproxy, "START_SECONDS", 2.0)
+    monkeypatch.setattr(toxiproxy, "free_port", lambda: origin.address[1])
+    try:
+        with pytest.raises(SetupError, match="not ready in time"):
+            toxiproxy.Engine(binary(program(tmp_path, "time.sleep(100)")))
+    finally:
+        origin.stop()
 
 
 def test_nobody_answers() -> None:
