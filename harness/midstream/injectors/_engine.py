@@ -105,7 +105,7 @@ def listens(pid: int, port: int) -> bool:
             inodes |= set(listening.findall(Path(f"/proc/{pid}/net/{table}").read_text()))
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            found = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
             if found and found[1] in inodes:
                 return True
     return False
