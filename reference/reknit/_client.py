@@ -38,43 +38,28 @@ def download(
     """
     options = options or Options()
     part = _slice(first, length, options)
-    with closing(stores.open_store(url, options)) as store:
-        identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
-        with FileSink(Path(dest), identity, options, _disk) as sink:
-            transfer = Transfer(
-                store,
-                sink,
-                options,
-                progress,
-                part=part,
-                known=sink.representation,
-                held=sink.held,
-                kept=sink.kept(),
-            )
-            with closing(transfer):
-                while transfer.step():
-                    pass
-            sink.publish()
-            return transfer.report()
+    store = stores.open_store(url, options)
+    identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
+    with FileSink(Path(dest), identity, options, _disk) as sink:
+        with closing(Transfer(store, sink, options, progress, part=part, earlier=sink)) as transfer:
+            while transfer.step():
+                pass
+        sink.publish()
+        return transfer.report()
 
 
 def stat(url: str, *, options: Options | None = None) -> Stat:
-    """What the store says about the object, in one request. Raises Refused, StoreFault's cause as
-    Exhausted.
-    """
-    options = options or Options()
-    with closing(stores.open_store(url, options)) as store:
-        try:
-            head = store.stat()
-        except StoreFault as fault:
-            raise Exhausted(str(fault), fault.__cause__ or fault) from fault
-        head.close()
-    if head.status != 200:
-        reason = head.headers.get("x-reknit-reason", "")
-        raise Refused(
-            f"the store answered status {head.status}{f' ({reason})' if reason else ''}", head.status
-        )
+    """What the store says about the object, in one request. Raises Refused, Exhausted and CallerError."""
+    try:
+        head = stores.open_store(url, options or Options()).stat()
+    except StoreFault as fault:
+        raise Exhausted(str(fault), fault.__cause__ or fault) from fault
+    head.close()
     headers = head.headers
+    if head.status != 200:
+        reason = headers.get("x-reknit-reason", "")
+        why = f"status {head.status}{f' ({reason})' if reason else ''}"
+        raise Refused(f"the store answered {why}", head.status)
     return Stat(
         content_length(headers),
         strong_etag(headers),
@@ -113,7 +98,7 @@ class Stream(io.RawIOBase):
         part: Slice = WHOLE,
     ) -> None:
         super().__init__()
-        self._store, self._sink = store, StreamSink()
+        self._sink = StreamSink()
         self._transfer = Transfer(store, self._sink, options, progress, part=part, rewindable=False)
         self._more = True
         self._error: BaseException | None = None
@@ -123,9 +108,7 @@ class Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill some of `buffer`; 0 at the end. A stream that has failed keeps failing: no error turns into
-        an end.
-        """
+        """Fill some of `buffer`; 0 at the end. What has failed keeps failing: no error turns into an end."""
         if self.closed:
             raise ValueError("read of a closed stream")
         if self._error is not None:
@@ -150,7 +133,6 @@ class Stream(io.RawIOBase):
         """Give up the rest."""
         if not self.closed:
             self._transfer.close()
-            self._store.close()
         super().close()
 
 

@@ -27,9 +27,7 @@ class Integrity(ReknitError):
 
 
 class Refused(ReknitError):
-    """The store gave a final answer (RFC 9110 §15.5): asking again cannot help. `status` is its HTTP
-    status.
-    """
+    """The store gave a final answer (RFC 9110 §15.5): asking again cannot help. `status` is HTTP's."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)

@@ -21,9 +21,7 @@ _FIRST_MARK, _MARK_SHARE, _LAST_MARK = 16 << 10, 3, 1 << 20
 
 
 class Disk:
-    """The calls that change the disk, in one place: a test makes each of them fail, or the process die
-    there.
-    """
+    """The calls that change the disk, in one place: a test makes each fail, or the process die there."""
 
     def open(self, path: Path, flags: int) -> int:
         """A descriptor."""
@@ -166,9 +164,7 @@ class FileSink:
             _partial.discard(folder)
 
     def _load(self, folder: Path) -> tuple[int, tuple[Representation, int, int] | None]:
-        """Open the data of a partial, and say what of it is proved. Never larger than the object, never
-        foreign.
-        """
+        """Open the data of a partial; say what of it is proved, never of another object or beyond it."""
         try:
             with (folder / _partial.JOURNAL).open("rb") as lines:
                 record = _journal.read(lines, self._identity)

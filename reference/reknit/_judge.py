@@ -91,9 +91,7 @@ def judge_partial(headers: Mapping[str, str], held: Held, dialect: Dialect) -> J
 
 
 def judge_whole(headers: Mapping[str, str], held: Held, dialect: Dialect) -> Judgement:
-    """Judge a 200: a server MAY ignore Range (RFC 9110 §14.2), so it is a whole new representation, or
-    ours.
-    """
+    """Judge a 200: a server MAY ignore Range (RFC 9110 §14.2), so it is a whole new version, or ours."""
     if "content-range" in headers:
         return _unusable("200 with a Content-Range, which §14.4 gives no meaning to")
     theirs = Representation.read(headers, dialect)
@@ -122,9 +120,7 @@ def judge_whole(headers: Mapping[str, str], held: Held, dialect: Dialect) -> Jud
 
 
 def _looks_foreign(theirs: Representation, earlier: Representation | None) -> bool:
-    """Whether a 200 is a page about the object rather than the object: captive portals and gateways do
-    that.
-    """
+    """Whether a 200 is a page about the object rather than the object, as portals and gateways send."""
     if earlier is None or theirs.media == earlier.media:
         return False
     return theirs.media == "text/html" or (earlier.etag is not None and theirs.etag is None)

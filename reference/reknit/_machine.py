@@ -122,7 +122,6 @@ class Machine:
     def _request(self) -> ev.Request:
         self.requests += 1
         self.resumes += bool(self.held)
-        self._skip = 0
         ours = self.representation
         # A plain GET needs no condition: it brings a whole representation, and its tag says which.
         self._asked = ev.Request()

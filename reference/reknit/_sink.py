@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from reknit._representation import Representation
@@ -21,6 +22,16 @@ class Sink(Protocol):
 
     def pause(self) -> None:
         """Nothing will be written for a while."""
+
+
+class Earlier(Protocol):
+    """What an earlier process left in a sink: `held` bytes of one version."""
+
+    held: int
+    representation: Representation | None
+
+    def kept(self) -> Iterable[bytes]:
+        """The bytes, in blocks."""
 
 
 class StreamSink:

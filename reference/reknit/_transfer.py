@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from reknit import _events as ev
 from reknit import stores
@@ -12,18 +12,13 @@ from reknit._errors import StoreFault
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
 from reknit._ranges import WHOLE, Slice
-from reknit._representation import Representation
-from reknit._sink import Sink
+from reknit._sink import Earlier, Sink
 
 ProgressCallback = Callable[[Progress], None]
 
 
 class Transfer:
-    """Carries out one action after the other.
-
-    `known`, `held` and `kept` are the version, the number and the blocks of the bytes that an earlier process
-    left in the sink.
-    """
+    """Carries out one action after the other. `earlier` is what the sink holds already."""
 
     def __init__(
         self,
@@ -34,9 +29,7 @@ class Transfer:
         *,
         part: Slice = WHOLE,
         rewindable: bool = True,
-        known: Representation | None = None,
-        held: int = 0,
-        kept: Iterable[bytes] = (),
+        earlier: Earlier | None = None,
     ) -> None:
         self._store, self._sink, self._options, self._progress = store, sink, options, progress
         self._machine = Machine(
@@ -47,16 +40,16 @@ class Transfer:
             rewindable=rewindable,
             verify=options.verify,
             expect=options.expected,
-            known=known,
-            held=held,
+            known=earlier.representation if earlier else None,
+            held=earlier.held if earlier else 0,
         )
         self._body: stores.Response | None = None
         self._hashers: dict[str, Hasher] = {}
         self._verified: tuple[Digest, ...] = ()
         self._began = time.monotonic()
         self._hash()
-        if self._hashers:
-            for block in kept:
+        if self._hashers and earlier:
+            for block in earlier.kept():
                 self._update(block)
         self._next: list[ev.Action] = self._machine.start()
 

@@ -97,9 +97,6 @@ class ScriptedStore:
         self.asked.append("RENEW")
         return self._renewals.pop(0) if self._renewals else False
 
-    def close(self) -> None:
-        """See Store.close."""
-
     def _reply(self, method: str, first: int, last: int | None, etag: str | None) -> Reply:
         reply = self._play(method, first, last, etag)
         if isinstance(reply, StoreFault):

@@ -246,7 +246,6 @@ def test_the_store_asks_once(origin, say, fast) -> None:
     with pytest.raises(StoreFault):
         store.open_range(0, None, None)
     assert len(origin.asked) == 1
-    store.close()
 
 
 def test_a_stream_that_failed_keeps_failing(origin, say, fast, whole) -> None:

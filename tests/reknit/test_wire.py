@@ -78,6 +78,20 @@ def test_a_target_with_odd_characters(origin, whole, say, fast) -> None:
     assert [line.split()[1] for line in origin.asked] == ["/%C3%B6", "/%C3%BC%20b?x=1&y=%20"]
 
 
+def test_a_field_in_two_lines_is_one(origin, whole, say, fast) -> None:
+    """RFC 9110 §5.3: and two ranges in one answer are no range."""
+    good = whole(DATA, "Range: bytes=10-")
+    other = b"\r\nContent-Range: bytes 9-99/100\r\n"
+    origin.script = [
+        say(whole(DATA)[: -len(DATA) + 10]),
+        say(good.replace(b"\r\n", other, 1)),
+        say(good.replace(b"\r\n\r\n", other + b"\r\n", 1)),
+    ]
+    origin.then = lambda asked: say(whole(DATA, asked))
+    assert read_all(origin.url(), fast) == DATA
+    assert len(origin.asked) == 4
+
+
 @pytest.fixture(scope="module")
 def authority():
     """A certificate authority nobody else knows."""

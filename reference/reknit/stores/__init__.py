@@ -18,6 +18,7 @@ __all__ = ["Response", "Store", "StoreModule", "open_store"]
 
 class Store(Protocol):
     """One object in one store. Every method may raise StoreFault, which the machine answers by its policy.
+    Nothing stays open between two answers.
 
     A status is an answer, not a fault: 404 and 503 are returned. Nothing is retried at this level: one layer
     retries (RFC 9110 §9.2.2), and it is the one above.
@@ -31,15 +32,10 @@ class Store(Protocol):
         """The head of the object (HEAD or the like)."""
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
-        """GET bytes `first`..`last` (None: to the end), on condition of `etag`; the plain whole for 0 and
-        None.
-        """
+        """GET bytes `first`..`last` (None: to the end) if `etag` holds; the plain whole for 0 and None."""
 
     def renew(self) -> bool:
         """Fetch new credentials, or a new link; False when there are none to be had."""
-
-    def close(self) -> None:
-        """Give back what the store holds. It does not raise."""
 
 
 class StoreModule(Protocol):

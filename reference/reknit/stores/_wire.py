@@ -150,10 +150,10 @@ def range_headers(first: int, last: int | None, condition: str, etag: str | None
     return headers if etag is None else {**headers, condition: etag}
 
 
-def as_fault(error: BaseException) -> StoreFault:
+def as_fault(error: BaseException, otherwise: str = "") -> StoreFault:
     """Name what broke, from an exception of http.client or the socket, or one of another library around it.
 
-    An error without one of those at its root is a bug, not a mishap, and is raised again.
+    An error without one of those at its root is of the kind `otherwise`, or a bug, and raised again.
     """
     chain: list[BaseException] = []
     at: BaseException | None = error
@@ -166,6 +166,8 @@ def as_fault(error: BaseException) -> StoreFault:
             # The innermost message is the plain one; the outer ones are about wrappers.
             told = next((link for link in reversed(chain) if str(link)), error)
             return StoreFault(kind, f"{kind}: {type(told).__name__}: {told}")
+    if otherwise:
+        return StoreFault(otherwise, f"{otherwise}: {error}")
     raise error
 
 

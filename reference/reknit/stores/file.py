@@ -60,9 +60,6 @@ class FileStore:
         """A file has no credentials."""
         return False
 
-    def close(self) -> None:
-        """Nothing is kept open between two answers."""
-
 
 class _Body(Head):
     def __init__(self, status: int, headers: dict[str, str], fd: int, first: int, end: int) -> None:

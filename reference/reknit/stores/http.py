@@ -65,9 +65,6 @@ class HttpStore:
             self._adopt(fresh)
         return True
 
-    def close(self) -> None:
-        """Nothing is kept open between two answers."""
-
     def _adopt(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme.lower() not in SCHEMES or not parts.hostname:

@@ -91,9 +91,6 @@ class S3Store:
         self._adopt(_settings({**self._settings, **fresh}))
         return True
 
-    def close(self) -> None:
-        """The client stays: making one takes longer than a small download."""
-
     def _adopt(self, found: dict[str, str]) -> None:
         self._settings = found
         try:
@@ -126,10 +123,7 @@ class S3Store:
             raise CallerError(f"S3: {error}") from error
         except (be.ClientError, be.BotoCoreError) as error:
             # Credentials and sessions are fetched over the network, too.
-            try:
-                raise as_fault(error) from error
-            except (be.ClientError, be.BotoCoreError):
-                raise StoreFault("protocol", f"protocol: {error}") from error
+            raise as_fault(error, otherwise="protocol") from error
         raise AssertionError("botocore did not come to sending")
 
 
@@ -156,7 +150,7 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=16)
 def _client(region: str, access_key: str, secret_key: str, session_token: str, addressing: str) -> Any:
-    """A client for any endpoint."""
+    """A client for any endpoint: making one takes longer than a small download."""
     try:
         from botocore.config import Config
     except ImportError as error:

@@ -89,9 +89,6 @@ class SwiftStore:
             return True
         return _logins.pop(self._key(), None) is not None
 
-    def close(self) -> None:
-        """The login stays for the next download."""
-
     def _send(self, method: str, headers: dict[str, str]) -> Response:
         try:
             storage_url, token = self._login()
@@ -152,7 +149,7 @@ def _keystone(setting: Mapping[str, str], options: Options) -> Login:
         answer = Head(error.http_status, {"x-reknit-reason": f"from Keystone: {error.message}"})
         raise Denied(answer) from error
     except exceptions.ClientException as error:
-        raise _fault(error) from error
+        raise as_fault(error, otherwise="connect") from error
     if not url and not setting["storage_url"]:
         raise CallerError("the Keystone catalog names no object-store endpoint; set storage_url")
     return url or "", token
@@ -174,10 +171,3 @@ def connect(url: str, options: Options) -> SwiftStore:
             "Swift needs auth_url, user and key (ST_AUTH, ST_USER, ST_KEY), or storage_url and token"
         )
     return SwiftStore(quote(path), found, options)
-
-
-def _fault(error: Exception) -> StoreFault:
-    try:
-        return as_fault(error)
-    except Exception:
-        return StoreFault("connect", f"connect: Keystone: {error}")
