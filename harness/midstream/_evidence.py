@@ -37,8 +37,8 @@ def redact_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is connection, request, response, fault, sent, unfired, window, client-left, upstream-failed or
-    note.
+    """`kind` is connection, request, response, fault, sent, unfired, window, client-left,
+    upstream-failed or note.
 
     `at` counts seconds from the start of the case; `connection` and `exchange` count from 1 (0: none).
     """
@@ -102,6 +102,7 @@ class Exchange:
     retry_after: str | None = None
     started_at: float = 0.0  # seconds from the start of the case
     ended_at: float | None = None
+    held: bool = False  # ended while a fault held it: `sent` is what lies before the fault, no more, no less
 
     @property
     def range(self) -> str | None:
@@ -144,13 +145,19 @@ class Facts:
         """Exchanges that asked for object bytes."""
         return [e for e in self.exchanges if e.operation == "get_object"]
 
-    @property
-    def body_bytes(self) -> int:
-        """Object bytes sent to a driver that stayed for them.
+    def body_bytes(self, size: int) -> int:
+        """Object bytes the driver was answered with, of an object of `size`: up to the fault, or all.
 
-        What was under way to one that left is a race between its leaving and our sending, and says nothing.
+        A driver that leaves early is charged the whole response: how much of it had been sent by then is a
+        race between its leaving and our sending, and says nothing.
         """
-        return sum(e.sent for e in self.transfers if e.base is not None and e.end != "client-left")
+        total = 0
+        for e in self.transfers:
+            if e.base is not None:
+                whole = max(size - e.base, 0) if e.length is None else e.length
+                left = e.end in ("client-left", "open") and not e.held
+                total += whole if left else e.sent
+        return total
 
     @property
     def covered_bytes(self) -> int:
@@ -185,7 +192,7 @@ def fold(evidence: Evidence) -> Facts:
             x.retry_after = next((v for n, v in d["fields"] if n.lower() == "retry-after"), None)
         elif e.kind == "sent" and (x := exchanges.get(e.exchange)):
             x.sent, x.wire, x.end = d["body"], d["wire"], d["end"]
-            x.ended_at = e.at
+            x.ended_at, x.held = e.at, bool(d.get("held"))
             if x.end == "upstream-closed":
                 trouble.append(f"the store ended the response to request {x.number} early")
         elif e.kind == "fault":

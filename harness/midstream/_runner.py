@@ -140,7 +140,9 @@ class Result:
             "diagnosis": self.judgement.diagnosis,
             "object_bytes": case.variant.size,
             # Where a process is stopped in mid-flight, how much it had written is its own race.
-            "body_bytes": self.facts.covered_bytes if model.process.runs > 1 else self.facts.body_bytes,
+            "body_bytes": self.facts.covered_bytes
+            if model.process.runs > 1
+            else self.facts.body_bytes(case.variant.size),
             "requests": len(self.facts.transfers),
             "seconds": round(self.outcome.seconds, 4),
             "expected": self.expected,

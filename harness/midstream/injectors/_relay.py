@@ -484,6 +484,7 @@ class Response:
         self.payload = 0  # payload bytes in spans that are wholly sent
         self.spans: deque[Span] = deque()
         self.end = "open"
+        self.held = False  # by a fault: what was sent is then exactly what comes before its position
         self.surplus = bytearray()  # rewritten bytes beyond what the new head promised
         self.rewriter: Rewriter | None = None
         self.rewriting: list[Armed] = []  # rules whose rewrite this response has, not noted as fired yet
@@ -595,7 +596,9 @@ class Response:
         if self.end == "client-left":
             self.relay_.note("client-left", self.number)
         wire = self.interim + self.sent
-        self.relay_.note("sent", self.number, wire=wire, body=self.payload_sent(), end=self.end)
+        self.relay_.note(
+            "sent", self.number, wire=wire, body=self.payload_sent(), end=self.end, held=self.held
+        )
         self._release()
         self._note_unfired()
         self.relay_.wire += self.sent
@@ -790,9 +793,9 @@ class Response:
                         self._release()  # now: the end may wait long for the client's
                         await self.relay_.close(ending)
                     case Hold(seconds):
-                        self.end = "held"
+                        self.end, self.held = "held", True
                         await self.relay_.hold(seconds)
-                        self.end = "open"
+                        self.end, self.held = "open", False
                     case Pace(rate):
                         self.pace = rate
                     case Send(data):
@@ -800,9 +803,9 @@ class Response:
                         self.interim += len(data)
                         self.relay_.wire += len(data)
                     case Mutate() | Kill():
-                        self.end = "held"
+                        self.end, self.held = "held", True
                         await self.relay_.act(verb)
-                        self.end = "open"
+                        self.end, self.held = "open", False
 
     def _note_fault(self, one: Armed) -> None:
         body = self.payload_sent()

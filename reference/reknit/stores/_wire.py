@@ -238,6 +238,8 @@ def _connect(connection: http.client.HTTPConnection) -> None:
         raise as_fault(error) from error
     except UnicodeError as error:
         raise CallerError(f"not a host name: {error}") from error
+    except ConnectionResetError as error:  # it was there: whether the reset or we come first is chance
+        raise as_fault(error) from error
     except OSError as error:
         raise StoreFault("connect", f"connect: {type(error).__name__}: {error}") from error
 

@@ -108,7 +108,30 @@ def test_fold() -> None:
     assert [(f.rule, f.exchange, f.wire, f.body, f.offset) for f in facts.fired] == [(0, 1, 102, 2, 7)]
     assert facts.unfired == {1: ["elsewhere"]}
     assert facts.trouble == ["the store ended the response to request 2 early", "no store"]
-    assert (facts.connections, facts.body_bytes, facts.transfers) == (1, 2, [first])
+    assert (facts.connections, facts.body_bytes(14), facts.transfers) == (1, 2, [first])
+
+
+@pytest.mark.parametrize(
+    ("end", "held", "length", "counted"),
+    [
+        ("complete", False, 9, 4),
+        ("cut", False, 9, 4),
+        ("client-left", True, 9, 4),
+        ("client-left", False, 9, 9),
+        ("open", False, 9, 9),
+        ("client-left", False, None, 95),
+    ],
+)
+def test_a_driver_that_leaves_is_charged_the_response(
+    end: str, held: bool, length: int | None, counted: int
+) -> None:
+    """What a fault stopped counts up to it; what a driver left counts whole, however far our sending was."""
+    evidence = Evidence()
+    evidence.add("request", 0.1, 1, 1, method="GET", target="/", operation="get_object", fields=[])
+    head = {"status": 206, "fields": [], "base": 5, "length": length, "by": "store"}
+    evidence.add("response", 0.2, 1, 1, **head)
+    evidence.add("sent", 0.3, 1, 1, wire=100, body=4, end=end, held=held)
+    assert fold(evidence).body_bytes(100) == counted
 
 
 def test_a_storm_is_counted_not_kept() -> None:
