@@ -322,6 +322,8 @@ class Runner:
             tls=authority.context if authority else None,
         )
         session = place.injector.open(plan)
+        if authority and session.bundle:
+            authority = replace(authority, bundle=session.bundle)
         try:
             access = stage.access = place.running.access(key, session.url)
             env = {**access.env, **(authority.env if authority else {})}

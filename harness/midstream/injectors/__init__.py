@@ -10,6 +10,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from midstream._evidence import Event, Evidence
@@ -40,9 +41,14 @@ class Plan:
 
 
 class Session(ABC):
-    """One case on the wire. `url` is what a driver is given."""
+    """One case on the wire. `url` is what a driver is given.
+
+    `bundle` is the trust bundle it needs for this session's TLS, where that is by an authority of the
+    engine's own in place of the plan's.
+    """
 
     url: str
+    bundle: Path | None = None
 
     @abstractmethod
     def note(self, text: str) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -71,19 +72,20 @@ class Control:
         self._reader = reader
         self._writer = writer
         self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count(1)
 
     def tell(self, **message: Any) -> None:
         self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def ask(self, session: int, what: str, *about: Any) -> Any:
         """Ask the owner; raises MidstreamError when it could not do it."""
-        number = len(self._asked) + 1
-        self._asked[number] = asyncio.get_running_loop().create_future()
+        number = next(self._numbers)
+        future = self._asked[number] = asyncio.get_running_loop().create_future()
         self.tell(kind="ask", session=session, number=number, what=what, about=about)
-        return await self._asked[number]
+        return await future
 
     def answered(self, message: dict[str, Any]) -> None:
-        future = self._asked[message["number"]]
+        future = self._asked.pop(message["number"])
         if future.done():
             return
         if "error" in message:
@@ -124,7 +126,10 @@ class Conversation(Relay):
                 line.close()
             await serving
         finally:
-            self.session.addon.conversations.pop(self._key(writer), None)
+            addon = self.session.addon
+            addon.conversations.pop(self._key(writer), None)
+            for flow in [f for f, e in addon.exchanges.items() if e.conversation is self]:
+                del addon.exchanges[flow]
             serving.cancel()
             await asyncio.wait({serving})
 
@@ -280,9 +285,10 @@ class Midstream:
 
         def send_data(plain: bytes) -> Iterator[Any]:
             line.push(bytes(plain))
-            for exchange in list(found.session.addon.exchanges.values()):
-                if exchange.conversation is found and isinstance(exchange, Stream):
-                    exchange.look()
+            if line.raw:
+                for exchange in list(self.exchanges.values()):
+                    if exchange.conversation is found and isinstance(exchange, Stream):
+                        exchange.look()
             return iter(())
 
         line.encrypt, line.notify = encrypt, notify

@@ -275,7 +275,7 @@ class Engine:
 
 
 class MitmproxySession(Session):
-    """One case. `bundle` is what a driver has to trust in place of the plan's authority."""
+    """One case; its TLS is by the authority of the engine."""
 
     def __init__(self, engine: Engine, number: int, plan: Plan) -> None:
         self._engine = engine

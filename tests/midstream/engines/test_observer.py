@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import select
 import socket
@@ -143,6 +144,8 @@ class StandIn(Engine):
     def remove(self, name: str) -> None:
         if proxy := self.proxies.pop(name, None):
             proxy.go.set()
+            with contextlib.suppress(OSError):
+                proxy.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             proxy.listener.close()
 
 

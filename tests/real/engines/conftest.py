@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 
@@ -51,3 +53,16 @@ def toxiproxy() -> Iterator[RunningInjector]:
     running = engine("toxiproxy").start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def curl() -> str:
+    """curl with HTTP/2; without it the tests are skipped, or under CI fail."""
+    path = shutil.which("curl")
+    known = subprocess.run([path, "--version"], capture_output=True, text=True).stdout if path else ""
+    if path is None or "HTTP2" not in known:
+        text = "no curl with HTTP/2; apt-get install curl"
+        if os.environ.get("MIDSTREAM_CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    return path

@@ -1,4 +1,4 @@
-"""The same schedule through every engine gives the same verdict."""
+"""The same schedule through every engine gives the same verdict, over each store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.real.conftest import need
 from tests.real.engines.conftest import ENGINES, engine
 
 from midstream._catalog import scenario_folder
@@ -18,6 +19,8 @@ from midstream.drivers._spec import resolve
 from midstream.injectors import Injector
 
 ALL = ("embedded", *ENGINES)
+STORES = ("origin", "minio", "nginx", "swift-aio")
+Run = Callable[..., Result]
 
 # Ten ways for a wire to fail, each with the positions and endings that every engine has.
 SCENARIOS = {
@@ -42,30 +45,32 @@ def scenario(name: str, more: str) -> Loaded:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Callable[[Loaded, str], Result]]:
-    """Runs the first case of a scenario with reknit over the origin, through an engine."""
+def run() -> Iterator[Run]:
+    """Runs the first case of a scenario with reknit over a store, through an engine."""
     kinds: dict[str, Injector] = {
         name: engine(name) if name in ENGINES else load("injectors", name) for name in ALL
     }
     grounds = Grounds(kinds)
-    driver, store = resolve("reknit"), load("stores", "origin")
+    driver = resolve("reknit")
     process: DriverProcess = process_for(driver, grounds.folder)
 
-    def one(loaded: Loaded, name: str) -> Result:
+    def one(loaded: Loaded, name: str, store: str = "origin") -> Result:
         variant = next(loaded.variants(0))
-        return grounds.run(Case(loaded, variant, driver, "", store, name, 0), process)
+        return grounds.run(Case(loaded, variant, driver, "", load("stores", store), name, 0), process)
 
     yield one
     process.close()
     grounds.close()
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_same_verdict(run: Callable[[Loaded, str], Result], name: str) -> None:
+def test_the_same_verdict(run: Run, name: str, store: str) -> None:
     """The verdict, and what fired behind how many bytes, are the same through all three."""
+    need(store)
     seen = {}
     for injector in ALL:
-        result = run(scenario(name, SCENARIOS[name]), injector)
+        result = run(scenario(name, SCENARIOS[name]), injector, store)
         assert not result.facts.trouble, (injector, result.facts.trouble)
         assert result.facts.fired, injector
         fired = [(f.spec, f.body) for f in result.facts.fired]
@@ -74,16 +79,14 @@ def test_the_same_verdict(run: Callable[[Loaded, str], Result], name: str) -> No
     assert seen["mitmproxy"] == seen["embedded"]
 
 
-@pytest.mark.parametrize("topic", ["resume", "connections"])
-def test_bundled_scenarios(run: Callable[[Loaded, str], Result], topic: str) -> None:
+@pytest.mark.parametrize("topic", ["resume", "connections", "tls"])
+def test_bundled_scenarios(run: Run, topic: str) -> None:
     """The bundled scenarios about the wire give the same verdict through every engine that carries them."""
     folder: Path = scenario_folder() / topic
     compared = 0
     for path in sorted(folder.glob("*.toml")):
         loaded = load_text(path.stem, path.read_text(encoding="utf-8"), str(path))
         if "origin" not in loaded.model.stores and "http" not in loaded.model.stores and loaded.model.stores:
-            continue
-        if loaded.model.tls:
             continue
         want = run(loaded, "embedded").judgement
         for name in ENGINES:
