@@ -214,7 +214,7 @@ def cases(folder: Path, count: int) -> tuple[float, list[int]]:
     import psutil
 
     (folder / "scenarios").mkdir(exist_ok=True)
-    per_file = 10_000
+    per_file = 1_000  # as many scenarios as a large suite has; none of them long
     for old in (folder / "scenarios").glob("*.toml"):
         old.unlink()
     for number in range(max(1, count // per_file)):

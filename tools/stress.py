@@ -1,4 +1,4 @@
-"""Run a mixed sample over and over with every core busy; any verdict that changes is an error of ours.
+"""Run a mixed sample over and over with every core busy; any verdict or figure that changes is an error of ours.
 
     python tools/stress.py [--repeats 2000] [--driver reknit] [--driver naive]
 
@@ -52,7 +52,8 @@ def main() -> int:
                     print(f"the run ended with status {status}")
                     return 1
                 for case in json.loads((Path(out) / "results.json").read_text())["cases"]:
-                    seen[case["id"]].add(f"{case['verdict']}: {case['diagnosis']}")
+                    figures = f"{case['body_bytes']} bytes in {case['requests']} requests"
+                    seen[case["id"]].add(f"{case['verdict']}: {case['diagnosis']} ({figures})")
                     ran += 1
     finally:
         for burner in burners:
