@@ -5,7 +5,8 @@ knitted onto what is there, if one strong validator or a digest proves that both
 object.
 """
 
-from reknit._client import Stream, download, open_stream, stat
+from reknit._client import Stream, download, open_stream, read_range, stat
+from reknit._client import open_reader as open  # noqa: A004  # as in `reknit.open(url)`
 from reknit._errors import (
     CallerError,
     Changed,
@@ -16,6 +17,7 @@ from reknit._errors import (
     SinkError,
 )
 from reknit._options import Options, Progress, Report, Stat
+from reknit._reader import Reader
 
 __all__ = [
     "CallerError",
@@ -24,6 +26,7 @@ __all__ = [
     "Integrity",
     "Options",
     "Progress",
+    "Reader",
     "Refused",
     "ReknitError",
     "Report",
@@ -31,6 +34,8 @@ __all__ = [
     "Stat",
     "Stream",
     "download",
+    "open",
     "open_stream",
+    "read_range",
     "stat",
 ]

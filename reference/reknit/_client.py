@@ -1,4 +1,4 @@
-"""The three ways to use the package: a file, a stream, and a question."""
+"""The ways to use the package: a file, a stream, a part, random access, and a question."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from reknit._errors import CallerError, Exhausted, Refused, StoreFault
 from reknit._filesink import Disk, FileSink
 from reknit._options import Options, Report, Stat
 from reknit._ranges import WHOLE, Slice
+from reknit._reader import Reader
 from reknit._representation import content_length, media_type
-from reknit._sink import StreamSink
+from reknit._sink import MemorySink, StreamSink
 from reknit._transfer import ProgressCallback, Transfer
 from reknit._validators import strong_etag
 
@@ -42,8 +43,7 @@ def download(
     identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
     with FileSink(Path(dest), identity, options, _disk) as sink:
         with closing(Transfer(store, sink, options, progress, part=part, earlier=sink)) as transfer:
-            while transfer.step():
-                pass
+            transfer.run()
         sink.publish()
         return transfer.report()
 
@@ -85,6 +85,34 @@ def open_stream(
     options = options or Options()
     part = _slice(first, length, options)
     return Stream(stores.open_store(url, options), options, progress, part)
+
+
+def open_reader(url: str, *, options: Options | None = None) -> Reader:
+    """Open `url` for random access: `reknit.open`. No traffic before it is needed.
+
+    Raises CallerError now. The version is that of the first answer; Changed is raised when it was replaced
+    later, for what was read cannot be taken back.
+    """
+    options = options or Options()
+    return Reader(stores.open_store(url, options), options)
+
+
+def read_range(url: str, offset: int, length: int, *, options: Options | None = None) -> bytes:
+    """The `length` bytes of `url` from `offset` on, all of one version; fewer only at its end.
+
+    Raises the errors of `download`.
+    """
+    options = options or Options()
+    part = _slice(offset, length, options)
+    sink = MemorySink()
+    try:
+        with closing(Transfer(stores.open_store(url, options), sink, options, part=part)) as transfer:
+            transfer.run()
+    except Refused as error:
+        if error.status == 416:
+            return b""  # like a file, it has no bytes behind its end
+        raise
+    return bytes(sink.data)
 
 
 class Stream(io.RawIOBase):

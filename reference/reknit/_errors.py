@@ -22,6 +22,10 @@ class Changed(ReknitError):
     """The object was replaced during the transfer and what was delivered cannot be taken back."""
 
 
+class Unranged(ReknitError):
+    """The server does not answer ranges of one version as ranges. It never leaves this package."""
+
+
 class Integrity(ReknitError):
     """All bytes arrived, but they are not proved to be the object: a digest or the length disagrees."""
 

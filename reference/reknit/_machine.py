@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from reknit import _events as ev
 from reknit._checksums import Digest, wanted
-from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault
+from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault, Unranged
 from reknit._judge import Held, Judgement, Verdict, judge_partial, judge_whole
 from reknit._ranges import WHOLE, Slice, parse_content_range
 from reknit._representation import Dialect, Match, Representation, content_coding, content_length, is_chunked
@@ -40,6 +40,8 @@ class Machine:
     """Decides everything about one download.
 
     `part` is what is wanted of the object. `known` and `held` are what an earlier process left, if anything.
+    `bound`: the part is one of several, and only `known` will do. Another version is `Changed` from the first
+    byte on, and a server that sends the whole instead is `Unranged`: skipping to each part costs too much.
     `rewindable` says whether the sink can be emptied. `roll` returns a number in [0, 1) for the jitter.
     `expect` is the caller's digest of the object.
     """
@@ -56,9 +58,12 @@ class Machine:
         expect: Digest | None = None,
         known: Representation | None = None,
         held: int = 0,
+        bound: bool = False,
     ) -> None:
+        assert not bound or (known is not None and known.etag is not None), "bound to nothing"
         self._dialect, self._limits, self._roll, self._part = dialect, limits, roll, part
         self._rewindable, self._verify, self._expect = rewindable, verify, expect
+        self._bound = bound
         self.representation = self._earlier = known
         self.held = self._best = held
         self.requests = self.resumes = self.restarts = self.wasted = 0
@@ -168,6 +173,8 @@ class Machine:
 
     def _answer(self, answer: ev.Answer) -> list[ev.Action]:
         status = answer.status
+        if status == 200 and self._bound:
+            return self._whole_for_part(answer)
         if status in (200, 206):
             held = Held(
                 self.held,
@@ -200,9 +207,7 @@ class Machine:
         if verdict is Verdict.ENCODED:
             return _fail(Refused(judged.why, answer.status))
         if verdict is Verdict.UNUSABLE:
-            self._odd += 1
-            self._ranged = self._ranged and self._odd < _ODD_ANSWERS
-            return [ev.Close(), *self._retry(judged.why)]
+            return self._odd_answer(judged.why)
         if verdict is Verdict.REPLACED or (verdict is Verdict.FRESH and self.held and not self._rewindable):
             return self._changed(judged.why, theirs, answer)
         assert theirs is not None
@@ -212,6 +217,20 @@ class Machine:
             theirs = self._adopt(theirs)
         pin: list[ev.Action] = [ev.Pin(theirs)] if theirs != self.representation else []
         return [*pin, *self._read(theirs, answer, judged.limit, whole=verdict is Verdict.SKIP)]
+
+    def _odd_answer(self, why: str) -> list[ev.Action]:
+        self._odd += 1
+        self._ranged = self._ranged and self._odd < _ODD_ANSWERS
+        if self._bound and not self._ranged:
+            return _fail(Unranged(why))
+        return [ev.Close(), *self._retry(why)]
+
+    def _whole_for_part(self, answer: ev.Answer) -> list[ev.Action]:
+        """§14.2: a server MAY ignore Range; §13.1.5: or If-Range has found another version."""
+        assert self.representation is not None
+        if self.representation.match(answer.headers) is Match.CHANGED:
+            return self._changed("the 200 is another version")
+        return self._odd_answer("200 to a range")
 
     def _begin(self, theirs: Representation, answer: ev.Answer) -> list[ev.Action]:
         """Bind to a new version and read it from its first byte, out of the answer at hand."""
@@ -245,6 +264,8 @@ class Machine:
     ) -> list[ev.Action]:
         """The object is another one: begin again, out of the answer at hand if that holds it whole."""
         self.restarts += 1
+        if self._bound:
+            return _fail(Changed(f"the object changed: {why}"))
         if self.held and not self._rewindable:
             return _fail(Changed(f"the object changed after {self.held} bytes were delivered: {why}"))
         if self.restarts > self._limits.restarts:
@@ -278,6 +299,8 @@ class Machine:
 
     def _plain(self, why: str) -> list[ev.Action]:
         """Drop the partial and fetch the whole without Range; a stream, which cannot drop it, skips."""
+        if self._bound:
+            return _fail(Unranged(why))
         self._ranged = False
         emptied = self._forget() if self._rewindable else []
         return [*emptied, *self._retry(why)]

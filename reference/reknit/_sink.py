@@ -34,6 +34,26 @@ class Earlier(Protocol):
         """The bytes, in blocks."""
 
 
+class MemorySink:
+    """Keeps the bytes, and the versions they were said to belong to."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.pinned: list[Representation] = []
+
+    def pin(self, representation: Representation) -> None:
+        self.pinned.append(representation)
+
+    def write(self, data: memoryview) -> None:
+        self.data += data
+
+    def truncate(self) -> None:
+        self.data.clear()
+
+    def pause(self) -> None:
+        pass
+
+
 class StreamSink:
     """Holds the bytes of one read until a reader takes them. Handed on is kept."""
 

@@ -12,13 +12,16 @@ from reknit._errors import StoreFault
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
 from reknit._ranges import WHOLE, Slice
+from reknit._representation import Representation
 from reknit._sink import Earlier, Sink
 
 ProgressCallback = Callable[[Progress], None]
 
 
 class Transfer:
-    """Carries out one action after the other. `earlier` is what the sink holds already."""
+    """Carries out one action after the other. `earlier` is what the sink holds already; `bound` is the only
+    version that will do, and `part` one part of several (see Machine).
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Transfer:
         part: Slice = WHOLE,
         rewindable: bool = True,
         earlier: Earlier | None = None,
+        bound: Representation | None = None,
     ) -> None:
         self._store, self._sink, self._options, self._progress = store, sink, options, progress
         self._machine = Machine(
@@ -38,10 +42,12 @@ class Transfer:
             options.roll,
             part=part,
             rewindable=rewindable,
-            verify=options.verify,
-            expect=options.expected,
-            known=earlier.representation if earlier else None,
+            # The digests of the whole say nothing about a part: whoever assembles the parts verifies.
+            verify=options.verify and bound is None,
+            expect=options.expected if bound is None else None,
+            known=earlier.representation if earlier else bound,
             held=earlier.held if earlier else 0,
+            bound=bound is not None,
         )
         self._body: stores.Response | None = None
         self._hashers: dict[str, Hasher] = {}
@@ -70,6 +76,16 @@ class Transfer:
         if self._body is not None:
             self._body.close()
             self._body = None
+
+    def run(self) -> None:
+        """To the end. Raises what ends it."""
+        while self.step():
+            pass
+
+    @property
+    def representation(self) -> Representation | None:
+        """The version it is bound to, once there is one."""
+        return self._machine.representation
 
     def report(self) -> Report:
         """What it took."""

@@ -18,7 +18,8 @@ from reknit._client import Stream
 from reknit._errors import ReknitError, StoreFault
 from reknit._options import Options, Report
 from reknit._ranges import WHOLE, Slice
-from reknit._representation import Dialect, Representation
+from reknit._representation import Dialect
+from reknit._sink import MemorySink
 from reknit._transfer import Transfer
 from reknit.stores import Response
 
@@ -107,26 +108,6 @@ class ScriptedStore:
 def _in_order(script: Iterable[Reply | StoreFault]) -> Play:
     replies = iter(script)
     return lambda *_: next(replies, StoreFault("connect", "the script is over"))
-
-
-class MemorySink:
-    """A sink that keeps the bytes, for `Transfer`."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.pinned: list[Representation] = []
-
-    def pin(self, representation: Representation) -> None:
-        self.pinned.append(representation)
-
-    def write(self, data: memoryview) -> None:
-        self.data += data
-
-    def truncate(self) -> None:
-        self.data.clear()
-
-    def pause(self) -> None:
-        pass
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from reknit._errors import CallerError, StoreFault
@@ -27,14 +28,14 @@ class FileStore:
     def stat(self) -> Response:
         """Size and validator."""
         try:
-            return Head(200, _head(self._path.stat()))
+            return Head(200, _head(self._facts()))
         except OSError as error:
             return _refusal(error)
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
         """200 or 206, 412 when the file is another one now, 416 past its end."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = self._open()
         except OSError as error:
             return _refusal(error)
         facts = os.fstat(fd)
@@ -60,6 +61,30 @@ class FileStore:
         """A file has no credentials."""
         return False
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _facts(self) -> os.stat_result:
+        return self._path.stat()
+
+
+class HeldFile(FileStore):
+    """A file that is open already, and may have no name any more."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(Path(str(file.name)))
+        self._file = file
+
+    def close(self) -> None:
+        """Give it back."""
+        self._file.close()
+
+    def _open(self) -> int:
+        return os.dup(self._file.fileno())
+
+    def _facts(self) -> os.stat_result:
+        return os.fstat(self._file.fileno())
+
 
 class _Body(Head):
     def __init__(self, status: int, headers: dict[str, str], fd: int, first: int, end: int) -> None:
@@ -70,15 +95,13 @@ class _Body(Head):
         """Bytes at the position; the file must still be the one that was opened."""
         try:
             data = os.pread(self._fd, min(limit, self._end - self._at), self._at)
-            self._at += len(data)
-            if self._at < self._end and data:
-                return data
             now = _head(os.fstat(self._fd))["etag"]
         except OSError as error:
             raise StoreFault("protocol", f"read error: {error.strerror}") from error
-        # The last bytes are only good if nobody wrote to the file while it was read.
-        if now != self.headers["etag"] or self._at < self._end:
+        # The bytes are only good if nobody had written to the file when they were read.
+        if now != self.headers["etag"] or (not data and self._at < self._end):
             raise StoreFault("changed", "the file changed while it was read")
+        self._at += len(data)
         return data
 
     def close(self) -> None:

@@ -71,6 +71,7 @@ class SwiftStore:
 
     def __init__(self, path: str, found: dict[str, str], options: Options) -> None:
         self._path, self._settings, self._options = path, found, options
+        self._used: Login | None = None  # the last one that came about
         self.identity = f"swift {found['storage_url'] or found['auth_url']} {found['project']} {path}"
 
     def stat(self) -> Response:
@@ -87,12 +88,18 @@ class SwiftStore:
         if isinstance(fresh, Mapping):
             self._settings = settings("Swift", {**self._settings, **fresh}, _SETTINGS)
             return True
-        return _logins.pop(self._key(), None) is not None
+        if self._used is None:
+            return False
+        # Several threads may share this store: one that another has renewed meanwhile is not thrown away.
+        if _logins.get(self._key()) is self._used:
+            _logins.pop(self._key(), None)
+        return True
 
     def _send(self, method: str, headers: dict[str, str]) -> Response:
         try:
             storage_url, token = self._login()
         except Denied as denied:
+            self._used = None
             return denied.answer
         private = {"X-Auth-Token": token} if token else {}
         return ask(method, f"{storage_url.rstrip('/')}/{self._path}", self._options, headers, private)
@@ -104,13 +111,15 @@ class SwiftStore:
         setting = self._settings
         if setting["storage_url"] and (setting["token"] or not setting["auth_url"]):
             return setting["storage_url"], setting["token"]
-        if self._key() not in _logins:
+        found = _logins.get(self._key())
+        if found is None:
             version = setting["auth_version"] or ("3" if setting["project"] else "1")
             storage_url, token = (
                 _keystone(setting, self._options) if version.startswith("3") else self._tempauth()
             )
-            _logins[self._key()] = (setting["storage_url"] or storage_url, token)
-        return _logins[self._key()]
+            found = _logins[self._key()] = (setting["storage_url"] or storage_url, token)
+        self._used = found
+        return found
 
     def _tempauth(self) -> Login:
         """Version 1: two headers there, two headers back."""
