@@ -32,6 +32,12 @@ OPERATIONS = {
     "head_object": "ask for an object's size and validators",
     "list_objects": "list a bucket or container",
     "authenticate": "get a token",
+    "put_object": "store a whole object in one request",
+    "create_upload": "begin a multipart or resumable upload",
+    "append_upload": "send bytes of a resumable upload",
+    "upload_offset": "ask how much of a resumable upload is there",
+    "abort_upload": "give an upload up, with what is there of it",
+    "delete_object": "delete an object or a segment",
     "other": "anything else",
 }
 _LINE = re.compile(

@@ -19,6 +19,7 @@ from midstream._wire import Head
 from midstream.stores import Traits
 
 REASONS = {
+    104: "Upload Resumption Supported",
     200: "OK",
     201: "Created",
     204: "No Content",
@@ -27,9 +28,14 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
+    410: "Gone",
     412: "Precondition Failed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
     416: "Range Not Satisfiable",
     431: "Request Header Fields Too Large",
+    460: "Checksum Mismatch",
     505: "HTTP Version Not Supported",
 }
 

@@ -6,11 +6,13 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 
 from midstream._wire import MAX_HEAD, Head, head_end, parse_head
 from midstream.stores._origin_answer import REASONS, Answer, plain
 from midstream.stores._origin_application import Application
+from midstream.stores._origin_intake import Ignored, Intake, Later
 
 AT_ONCE = 256 * 1024  # bodies up to here are written with their head
 SLICE = 512 * 1024  # longer ones so much at a time, others having their turn in between
@@ -25,10 +27,14 @@ class BadRequest(Exception):
 
 
 class RequestBody:
-    """Takes a request's body off the wire: `length` bytes, or chunks when it is None."""
+    """Takes a request's body off the wire: `length` bytes, or chunks when it is None.
+
+    `data` is what has come; whoever takes it away clears it.
+    """
 
     def __init__(self, length: int | None) -> None:
         self.data = bytearray()
+        self.length = length
         self._left = length
         self._chunked = length is None
 
@@ -83,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._head: Head | None = None  # of the request whose body is being read
         self._body = RequestBody(0)
+        self._intake: Intake = Ignored(plain(400))  # what takes the body being read
         self._stream: Iterator[bytes] | None = None  # what is left of the response being written
         self._busy = False  # a response is being found or written
         self._full = False  # the client reads slower than we write
@@ -97,7 +104,12 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=AT_ONCE)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The end. Of a body that was being read, what has arrived is all there will be."""
         self._stream = None
+        if self._head:
+            self._take()
+        self._head = None
+        self._over = True
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -152,11 +164,18 @@ class Connection(asyncio.Protocol):
             if not self._begin(head):
                 return True
         assert self._head
-        if not self._body.feed(self._buffer):
+        complete = self._body.feed(self._buffer)
+        self._take()
+        if not complete:
             return False
         head, self._head = self._head, None
-        self._answer(head, bytes(self._body.data))
+        self._answer(head, self._intake.finish())
         return True
+
+    def _take(self) -> None:
+        if self._body.data:
+            self._intake.take(bytes(self._body.data))
+            self._body.data.clear()
 
     def _begin(self, head: Head) -> bool:
         """A head is complete; whether a body has to be read."""
@@ -165,23 +184,30 @@ class Connection(asyncio.Protocol):
             self._send(plain(505 if known else 400, close=True), "GET")
             return False
         body = body_of(head)
+        found = self._application.intake(head, body.length if body else 0)
         if not body:
-            self._answer(head, b"")
+            if not isinstance(found, Answer) and found.interim:
+                self.transport.write(render_interim(found.interim))
+            self._answer(head, found if isinstance(found, Answer) else found.finish())
             return False
-        if (head.get("expect") or "").lower() == "100-continue" and head.line.endswith("1.1"):
-            if refusal := self._application.refuses(head):
-                self._send(refusal, head.request[0])
+        expects = (head.get("expect") or "").lower() == "100-continue" and head.line.endswith("1.1")
+        if isinstance(found, Answer):
+            if expects:  # the final answer, to a body not worth waiting for (RFC 9110 10.1.1)
+                self._send(replace(found, close=True), head.request[0])
                 return False
-            if not self._buffer:
-                self.transport.write(CONTINUE)
-        self._head, self._body = head, body
+            found = Ignored(found)
+        if found.interim:
+            self.transport.write(render_interim(found.interim))
+        if expects and not self._buffer:
+            self.transport.write(CONTINUE)
+        found.abort_by(self.transport.abort)
+        self._head, self._body, self._intake = head, body, found
         return True
 
-    def _answer(self, head: Head, body: bytes) -> None:
+    def _answer(self, head: Head, found: Answer | Later) -> None:
         connection = (head.get("connection") or "").lower()
         old = head.line.endswith("1.0")
         self._last = "close" in connection or (old and "keep-alive" not in connection)
-        found = self._application.answer(head, body)
         if isinstance(found, Answer):
             self._send(found, head.request[0], old)
             return
@@ -253,6 +279,13 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self._advance()
+
+
+def render_interim(answer: Answer) -> bytes:
+    """A 1xx response: a head, and nothing after it."""
+    lines = [f"HTTP/1.1 {answer.status} {REASONS[answer.status]}"]
+    lines += [f"{name}: {value}" for name, value in answer.fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def render(answer: Answer, framing: str, connection: str) -> bytes:

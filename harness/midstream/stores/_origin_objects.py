@@ -6,8 +6,8 @@ import base64
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -70,17 +70,6 @@ def generated(content: Content, traits: Traits) -> Item:
     )
 
 
-def uploaded(data: bytes) -> Item:
-    """An object somebody has sent."""
-    return Item(
-        size=len(data),
-        tag=hashlib.sha256(data).hexdigest()[:32],
-        modified=int(time.time()),
-        read=lambda start, length: data[start : start + length],
-        digests=partial(_same, _digests([data])),
-    )
-
-
 class File:
     """A file opened once, so that it stays the same file for as long as it is sent."""
 
@@ -96,18 +85,33 @@ class File:
             os.close(self._fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One time that an object was made, `by` put, ietf, tus or, out of band, harness."""
+
+    size: int
+    etag: str | None
+    by: str
+
+
 class Objects:
     """Objects by key; a key that is not held is looked for as a file below `root`."""
 
     def __init__(self, root: Path | None = None) -> None:
         self._items: dict[str, Item] = {}
+        self._made: dict[str, list[Made]] = {}
         self._root = root.resolve() if root else None
 
-    def put(self, key: str, item: Item) -> bool:
+    def put(self, key: str, item: Item, by: str) -> bool:
         """Store an object; whether it replaces one."""
         known = key in self._items
         self._items[key] = item
+        self._made.setdefault(key, []).append(Made(item.size, item.etag, by))
         return known
+
+    def made(self, key: str) -> list[Made]:
+        """Every time an object of this name was made, the oldest first, also when it was deleted since."""
+        return self._made.get(key, [])
 
     def get(self, key: str) -> Item | None:
         return self._items.get(key) or (self._file(key) if self._root else None)

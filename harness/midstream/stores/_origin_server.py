@@ -3,7 +3,8 @@
     python -m midstream.stores._origin_server [--port 0] [--dir FOLDER]
 
 Prints one line of JSON, {"port", "control"}, when it listens. Below the `control` path, which only the reader
-of that line knows, objects are made and looked at: POST put, delete; GET stat, read, keys.
+of that line knows, objects are made and looked at: POST put, delete, limit, shorten; GET stat, read, keys,
+uploads, made.
 """
 
 from __future__ import annotations

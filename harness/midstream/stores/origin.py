@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
@@ -17,9 +17,32 @@ from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._registry import Availability
 from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits, lays_out
 from midstream.stores._changes import Delivers, UnderWay
+from midstream.stores._origin_application import path_of
+from midstream.stores._origin_ietf import boolean
+from midstream.stores._origin_objects import Made
+from midstream.stores._origin_uploads import PREFIX
 from midstream.stores._starting import own_folder, package_version, start
 
+OBJECT_OPERATIONS = {
+    "GET": "get_object",
+    "HEAD": "head_object",
+    "PUT": "put_object",
+    "DELETE": "delete_object",
+}
+UPLOAD_OPERATIONS = {"HEAD": "upload_offset", "PATCH": "append_upload", "DELETE": "abort_upload"}
 SECONDS = 60.0  # a digest of a 1 GiB object takes about 5 s
+
+
+@dataclass(frozen=True)
+class UploadInfo:
+    """A resumable upload as the origin has it: `protocol` is ietf or tus, `state` open, complete or gone."""
+
+    id: str
+    key: str
+    protocol: str
+    offset: int
+    length: int | None
+    state: str
 
 
 class RunningOrigin(RunningStore):
@@ -39,8 +62,8 @@ class RunningOrigin(RunningStore):
         self._lock = threading.Lock()
 
     def put(self, key: str, content: Content, traits: Traits) -> None:
-        if key.startswith("_control/"):
-            raise UsageError(f"origin: key {key!r}: names below _control/ are its own")
+        if key.startswith(("_control/", "_uploads/")):
+            raise UsageError(f"origin: key {key!r}: names below _control/ and _uploads/ are its own")
         if reason := MEMBER.supports(traits):
             raise UsageError(reason)
         order = {"key": key, "traits": asdict(traits), **asdict(content)}
@@ -63,6 +86,28 @@ class RunningOrigin(RunningStore):
     def keys(self) -> list[str]:
         found: list[str] = json.loads(self._ask("GET", "keys", {}) or b"[]")
         return found
+
+    def uploads(self, key: str | None = None) -> list[UploadInfo]:
+        """Resumable uploads, of one object or of all, in the order they were begun."""
+        found = json.loads(self._ask("GET", "uploads", {}) or b"[]")
+        return [UploadInfo(**one) for one in found if key in (None, one["key"])]
+
+    def unfinished(self, key: str | None = None) -> list[UploadInfo]:
+        """Those that are neither complete nor cancelled: what a client has left behind."""
+        return [upload for upload in self.uploads(key) if upload.state == "open"]
+
+    def made(self, key: str) -> list[Made]:
+        """Every time an object of this name was made, the oldest first: put or uploaded twice is two."""
+        return [Made(**one) for one in json.loads(self._ask("GET", "made", {"key": key}) or b"[]")]
+
+    def limit_uploads(self, key: str, **limits: int) -> None:
+        """Set limits for uploads of this name that are begun from now on: max_size, max_append_size."""
+        named = {name.replace("_", "-"): value for name, value in limits.items()}
+        self._ask("POST", "limit", {"key": key, "limits": named})
+
+    def shorten_upload(self, upload_id: str, offset: int) -> None:
+        """Make an unfinished upload forget its bytes from `offset` on, as if they had never been stored."""
+        self._ask("POST", "shorten", {"id": upload_id, "offset": offset})
 
     def access(self, key: str, base_url: str) -> Access:
         url = f"{base_url.rstrip('/')}/{quote(key)}"
@@ -120,7 +165,14 @@ class Origin(Store):
     def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:
         if target.startswith("/_control/"):
             return "other"
-        return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+        if path_of(target).startswith(PREFIX):
+            return UPLOAD_OPERATIONS.get(method, "other")
+        names = {name.lower(): value for name, value in headers.items()}
+        if method == "POST":
+            return "create_upload" if names.keys() & {"tus-resumable", "upload-complete"} else "other"
+        if method == "PUT" and boolean(names.get("upload-complete")) is False:
+            return "create_upload"  # with ?1 it is the whole object, and resumption only an offer
+        return OBJECT_OPERATIONS.get(method, "other")
 
 
 MEMBER = Origin()

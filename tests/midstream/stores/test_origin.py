@@ -334,6 +334,111 @@ def test_upload_preconditions(origin: RunningOrigin, key: str) -> None:
     assert origin.read(key) == Content(10).whole()
 
 
+def test_upload_that_breaks_off(origin: RunningOrigin, key: str) -> None:
+    """A plain PUT whose connection ends before its last byte leaves no object, however it ends."""
+    for length, body in ((10, b"012345678"), (10, b""), (None, b"5\r\n01234\r\n")):
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        with Wire(origin) as wire:
+            wire.send(f"PUT /{key} HTTP/1.1\n{framing}", body)
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.ended()
+    assert origin.stat(key) is None
+    assert origin.made(key) == []
+
+
+INTEROP = "Upload-Draft-Interop-Version: 8"
+APPEND = "Content-Type: application/partial-upload\nUpload-Complete: ?0"
+
+
+def head_of(wire: Wire) -> dict[str, str]:
+    """The next head, interim or not, as fields; the status line is under the empty name."""
+    raw = b""
+    while not raw.endswith(b"\r\n\r\n"):
+        raw += wire.socket.recv(1)
+    line, *fields = raw.decode().strip().split("\r\n")
+    return {"": line, **dict(field.split(": ", 1) for field in fields)}
+
+
+@pytest.mark.parametrize("expect", [True, False])
+def test_resumable_upload_on_the_wire(origin: RunningOrigin, key: str, expect: bool) -> None:
+    """A 104 comes before the content is sent, a 100 after it; what arrived before a break is kept."""
+    data = Content(100_000, 5).whole()
+    asked = "\nExpect: 100-continue" if expect else ""
+    with Wire(origin) as wire:
+        wire.send(f"PUT /{key} HTTP/1.1\n{INTEROP}\nUpload-Complete: ?1\nContent-Length: {len(data)}{asked}")
+        interim = head_of(wire)
+        assert interim[""] == "HTTP/1.1 104 Upload Resumption Supported"
+        if expect:
+            assert head_of(wire) == {"": "HTTP/1.1 100 Continue"}
+        wire.socket.sendall(data[:60_000])
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.ended()
+    (left,) = origin.unfinished(key)
+    assert (left.key, left.protocol, left.offset, left.length) == (key, "ietf", 60_000, 100_000)
+    assert origin.stat(key) is None
+    upload = interim["Location"]
+    assert upload.endswith(left.id)
+    with Wire(origin) as wire:
+        wire.send(f"HEAD {upload} HTTP/1.1")
+        assert head_of(wire)["Upload-Offset"] == "60000"
+        wire.send(
+            f"PATCH {upload} HTTP/1.1\nContent-Type: application/partial-upload\nUpload-Complete: ?1\n"
+            "Upload-Offset: 60000\nContent-Length: 40000",
+            data[60_000:],
+        )
+        response, _ = wire.receive("PATCH")
+        assert (response.status, response.headers["Upload-Complete"]) == (201, "?1")
+    assert origin.read(key) == data
+    assert origin.unfinished(key) == []
+    assert [made.by for made in origin.made(key)] == ["ietf"]
+
+
+def test_an_append_yields_to_a_later_request(origin: RunningOrigin, key: str) -> None:
+    """A connection that still appends is ended when somebody asks for the offset, which then holds."""
+    with Wire(origin) as wire, Wire(origin) as other:
+        wire.send(f"PUT /{key} HTTP/1.1\nUpload-Complete: ?0\nContent-Length: 3", b"012")
+        upload = head_of(wire)["Location"]
+        wire.send(f"PATCH {upload} HTTP/1.1\n{APPEND}\nUpload-Offset: 3\nContent-Length: 90", b"345")
+        while origin.uploads(key)[0].offset < 6:
+            pass
+        other.send(f"HEAD {upload} HTTP/1.1")
+        assert head_of(other)["Upload-Offset"] == "6"
+        assert wire.ended()
+        other.send(f"PATCH {upload} HTTP/1.1\n{APPEND}\nUpload-Offset: 6\nContent-Length: 1", b"6")
+        assert head_of(other)[""] == "HTTP/1.1 204 No Content"
+
+
+def test_uploads_out_of_band(origin: RunningOrigin, key: str) -> None:
+    """The harness sees every upload, may shorten one and limit those to come, and knows what was made."""
+    origin.put(key, Content(10), Traits())
+    origin.limit_uploads(key, max_size=8)
+    with Wire(origin) as wire:
+        wire.send(f"POST /{key} HTTP/1.1\nTus-Resumable: 1.0.0\nUpload-Length: 9\nContent-Length: 0")
+        assert wire.receive("POST")[0].status == 413
+        wire.send(
+            f"POST /{key} HTTP/1.1\nTus-Resumable: 1.0.0\nUpload-Length: 8\nContent-Length: 5\n"
+            "Content-Type: application/offset+octet-stream",
+            b"01234",
+        )
+        upload = head_of(wire)["Location"]
+        (info,) = origin.uploads(key)
+        assert (info.protocol, info.offset, info.state) == ("tus", 5, "open")
+        origin.shorten_upload(info.id, 2)
+        wire.send(f"HEAD {upload} HTTP/1.1\nTus-Resumable: 1.0.0")
+        assert head_of(wire)["Upload-Offset"] == "2"
+        wire.send(
+            f"PATCH {upload} HTTP/1.1\nTus-Resumable: 1.0.0\nUpload-Offset: 2\nContent-Length: 6\n"
+            "Content-Type: application/offset+octet-stream",
+            b"234567",
+        )
+        assert head_of(wire)["Upload-Offset"] == "8"
+    assert origin.read(key) == b"01234567"
+    assert [upload.state for upload in origin.uploads(key)] == ["complete"]
+    assert [(made.size, made.by) for made in origin.made(key)] == [(10, "harness"), (8, "tus")]
+    with pytest.raises(UsageError, match="_uploads"):
+        origin.put("_uploads/x", Content(1), Traits())
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -370,7 +475,7 @@ def test_refusal_arrives_while_the_client_sends(origin: RunningOrigin, key: str)
 def test_other_methods(origin: RunningOrigin, key: str) -> None:
     """Methods the origin has no use for are 405, with those it has, and the connection stays."""
     with Wire(origin) as wire:
-        for method in ("POST", "OPTIONS", "PATCH"):
+        for method in ("POST", "TRACE", "PATCH"):
             wire.send(f"{method} /{key} HTTP/1.1\nContent-Length: 2", b"{}")
             response, _ = wire.receive(method)
             assert response.status == 405
