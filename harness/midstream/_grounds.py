@@ -71,7 +71,8 @@ class Grounds:
         self._janitor = Janitor(self.folder, self._sinks)
         self._kinds = injectors
         self._lock = threading.RLock()
-        self._places: dict[tuple[str, str], Place] = {}
+        self._places: dict[tuple[str, str, bool], Place] = {}
+        self._alone = threading.Lock()
         self._injectors: dict[str, RunningInjector] = {}
         self._controls: dict[tuple[str, str, str], Control] = {}
 
@@ -84,9 +85,18 @@ class Grounds:
             return without(case, Verdict.NOT_APPLICABLE, reason)
         if case.scenario.model.object.part and not case.driver.parts:
             return without(case, Verdict.NOT_APPLICABLE, f"{case.driver.id} fetches whole objects only")
-        place = self.place(case.store, case.injector)
+        backends = schedule_of(case.variant).backends
+        if reason := case.store.lacks_backends(backends):
+            return without(case, Verdict.NOT_APPLICABLE, reason)
         control = self._control(case, process)
-        return Runner(place, process).run(case, control)
+        if not backends:
+            return Runner(self.place(case.store, case.injector), process).run(case, control)
+        with self._alone:
+            place = self.place(case.store, case.injector, alone=True)
+            result = Runner(place, process).run(case, control)
+            if result.judgement.level == "harness":
+                place.running.stop()  # who knows which of its servers run
+            return result
 
     def _control(self, case: Case, process: DriverProcess) -> str:
         """How the control case ended; run once per driver, store and injector."""
@@ -98,9 +108,12 @@ class Grounds:
                 known.ended(Runner(self.place(case.store, case.injector), process).run(control))
             return known.answer
 
-    def place(self, store: Store, injector: str) -> Place:
-        """The started store and injector; a store that has died is started again."""
-        key = (store.id, injector)
+    def place(self, store: Store, injector: str, *, alone: bool = False) -> Place:
+        """The started store and injector; a store that has died is started again.
+
+        With `alone` it is one that no other case uses at the same time: a fault harms the store itself.
+        """
+        key = (store.id, injector, alone)
         with self._lock:
             place = self._places.get(key)
             if place and not place.running.alive():
@@ -110,7 +123,7 @@ class Grounds:
             if place is None:
                 if injector not in self._injectors:
                     self._injectors[injector] = self._kinds[injector].start()
-                scratch = self._sinks / f"{store.id}-{injector}"
+                scratch = self._sinks / f"{store.id}-{injector}{'-alone' if alone else ''}"
                 scratch.mkdir(exist_ok=True)
                 place = Place(store, self._start(store), self._injectors[injector], scratch)
                 self._places[key] = place

@@ -139,9 +139,10 @@ class Result:
             "properties": list(model.properties),
             "diagnosis": self.judgement.diagnosis,
             "object_bytes": case.variant.size,
-            # Where a process is stopped in mid-flight, how much it had written is its own race.
+            # Where a process, or a server behind the store, is stopped in mid-flight, how much it had written
+            # is its own race.
             "body_bytes": self.facts.covered_bytes
-            if model.process.runs > 1
+            if model.process.runs > 1 or Schedule.parse(case.variant.faults).backends
             else self.facts.body_bytes(case.variant.size),
             "requests": len(self.facts.transfers),
             "seconds": round(self.outcome.seconds, 4),
@@ -292,6 +293,8 @@ class Runner:
         finally:
             stage.clean_up()
             shutil.rmtree(stage.folder, ignore_errors=True)
+            if schedule.backends:
+                place.running.run_backends(None)
             if schedule.changes_objects:
                 place.running.delete(key)
                 place.running.delete(twin)
@@ -305,7 +308,7 @@ class Runner:
             wanted = tuple((g, model.object.bounds(s)[1]) for g, s in objects)
             specs = [str(rule) for rule in schedule.rules]
             seen = Seen(expectation(model, wanted), outcome, from_part(sink, first), facts, length, specs)
-            seen = replace(seen, total=size)
+            seen = replace(seen, total=size, harmed=bool(schedule.backends))
             judgement = judge(replace(seen, findings=run_all(seen)))
         return Result(case, judgement, outcome, facts, evidence, sink.runs)
 

@@ -225,6 +225,12 @@ class Schedule:
         return any(isinstance(v, Mutate) for v in verbs) or self.needs_twin
 
     @property
+    def backends(self) -> list[str]:
+        """How many servers behind the store are to run, by its faults; such a case needs it for itself."""
+        verbs = [v for rule in self.rules for v in rule.fault.verbs()]
+        return [v.backends for v in verbs if isinstance(v, Mutate) and v.backends]
+
+    @property
     def needs_twin(self) -> bool:
         return any(edit.twin for rule in self.rules for edit in rule.edits)
 

@@ -60,7 +60,7 @@ class Stage:
         if isinstance(verb, Kill):
             self._kill(verb.signal)
         else:
-            self._mutate(verb.action)
+            self._mutate(verb)
 
     def _kill(self, name: str) -> None:
         pid = self._process.pid if self._process else None
@@ -69,10 +69,12 @@ class Stage:
         self._killed = name
         os.kill(pid, signal.Signals[f"SIG{name}"])
 
-    def _mutate(self, action: str) -> None:
-        if action == "expire":
+    def _mutate(self, verb: Mutate) -> None:
+        if verb.backends:
+            return self._store.run_backends(None if verb.backends == "all" else int(verb.backends))
+        if verb.action == "expire":
             return self._store.expire_credentials(self.access)
-        new = change(self._store, self._key, self.objects[-1], self._traits, action)
+        new = change(self._store, self._key, self.objects[-1], self._traits, verb.action)
         if new and new != self.objects[-1]:
             self.objects.append(new)
         return None

@@ -121,15 +121,24 @@ class Rewrite:
     coded: bool = False
 
 
+BACKENDS = "backends "
+
+
 @dataclass(frozen=True)
 class Mutate:
     """Change the object in the store, out of band, while the response waits at the position.
 
     `action` is same, shorter, longer (replaced by another generation of that size), append, delete,
-    lose-segment, change-segment, or expire (the credentials that were given out).
+    lose-segment, change-segment, expire (the credentials that were given out), or `backends N` (only N of
+    the servers behind the store run from here on; `all` starts them again).
     """
 
     action: str
+
+    @property
+    def backends(self) -> str:
+        """The N of `backends N`; empty for any other change."""
+        return self.action.removeprefix(BACKENDS) if self.action.startswith(BACKENDS) else ""
 
 
 @dataclass(frozen=True)

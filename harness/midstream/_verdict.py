@@ -157,6 +157,7 @@ class Seen:
     specs: Sequence[str] = ()
     control: str = "pass"  # how the control case without faults ended
     findings: Sequence[Finding] = field(default=())
+    harmed: bool = False  # a fault ends servers behind the store: from then on its errors are asked for
     total: int = -1  # the whole object's size, where `object_size` is that of the part asked for
 
     @property
@@ -313,7 +314,7 @@ def judge(seen: Seen) -> Judgement:
     judgement = _of_driver(seen)
     if facts.dropped and judgement.verdict is not Verdict.RETRY_STORM:
         return Judgement(Verdict.HARNESS_ERROR, "harness", f"{facts.dropped} events too many to be kept")
-    if judgement.verdict not in FINE and (problem := _failing_store(facts)):
+    if judgement.verdict not in FINE and (problem := _failing_store(seen)):
         return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     if judgement.verdict in FINE and (problem := _not_reached(seen)):
         return _fine(Verdict.NOT_REACHED, f"{problem}; the driver {_ended(outcome)}")
@@ -337,8 +338,11 @@ def _ours(seen: Seen) -> str:
     return ""
 
 
-def _failing_store(facts: Facts) -> str:
+def _failing_store(seen: Seen) -> str:
     """An error of the store itself, which no fault asked for: what follows from it is not the driver's."""
+    facts = seen.facts
+    if seen.harmed and facts.fired:
+        return ""
     failed = [e for e in facts.exchanges if e.answered_by == "store" and e.status in (500, 502, 503, 504)]
     return f"the store itself answered request {failed[0].number} with {failed[0].status}" if failed else ""
 

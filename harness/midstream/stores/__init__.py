@@ -8,7 +8,7 @@ the server; a driver only ever gets the addresses that `access` writes for the i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -120,6 +120,14 @@ class RunningStore(ABC):
         """
         raise UsageError(f"{self.id}: hands out no tokens that could expire")
 
+    def run_backends(self, count: int | None) -> None:
+        """Have this many of the servers behind the store run, None for all; returns when it is so.
+
+        Those it reads from first end first, as in a crash, and come back with the disk they had. Raises
+        UsageError when it has none, or fewer.
+        """
+        raise UsageError(f"{self.id}: has no servers behind it that could end")
+
     @abstractmethod
     def alive(self) -> bool:
         """Whether the server's process runs."""
@@ -136,6 +144,7 @@ class Store(ABC):
     summary: ClassVar[str]
     kind: ClassVar[str]  # http, s3 or swift: the protocol its drivers speak
     signed: ClassVar[bool] = False  # it verifies signatures, so a request cannot be edited on its way
+    backends: ClassVar[int] = 0  # servers behind it, each with a replica of every object, that can be ended
     layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make
     # What a response delivers whose object is changed while it is under way, by layout, or by layout and
     # change (`dlo change-segment`) where one differs from the others.
@@ -152,6 +161,15 @@ class Store(ABC):
     def supports(self, traits: Traits) -> str | None:
         """None when objects can be presented so, else why not in a few words."""
         return refusal(self.id, self.layouts, traits)
+
+    def lacks_backends(self, counts: Iterable[str]) -> str | None:
+        """Why these numbers of servers cannot be left running behind it; None when they can."""
+        wanted = [0 if count == "all" else int(count) for count in counts]
+        if wanted and not self.backends:
+            return f"{self.id} has no servers behind it that could be ended one by one"
+        if wanted and max(wanted) > self.backends:
+            return f"{self.id} has {self.backends} servers behind it, not {max(wanted)}"
+        return None
 
     def when_changed(self, layout: str, action: str) -> UnderWay | None:
         """What a response delivers whose object is changed so under way; None when that is not known."""

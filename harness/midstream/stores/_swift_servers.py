@@ -3,8 +3,9 @@
     python -m midstream.stores._swift_servers --data FOLDER --user ACCOUNT:USER ... --key KEY
 
 Prints one line of JSON when all listen: {"port", "control"} as `_swift_server` does, and {"orders",
-"secret"}: at the port `orders` a line `SECRET kill N` ends object server N (0, 1 or 2) as a crash would, and
-`SECRET revive N` starts it again, with an empty disk, as after a repair; the answer is `ok` when it is done.
+"secret"}: at the port `orders` a line `SECRET kill N` ends object server N (0, 1 or 2) as a crash would,
+`SECRET start N` starts it again, and `SECRET revive N` does so with an empty disk, as after a repair; the
+answer is `ok` when it is done.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ from midstream.stores._swift_parts import Application
 REPLICAS = 3
 ZONES = tuple(f"object{n}" for n in range(REPLICAS))
 SERVERS = ("account", "container", *ZONES, "proxy")
-# An object server that has come back is asked again soon.
-SETTINGS = {"error_suppression_interval": "0.5", "conn_timeout": "1"}
+# An object server that is back is asked again soon; which one is read from first is no matter of chance.
+SETTINGS = {
+    "error_suppression_interval": "0.5",
+    "conn_timeout": "1",
+    "sorting_method": "affinity",
+    "read_affinity": ", ".join(f"r1z{zone}={zone}" for zone in range(1, REPLICAS + 1)),
+}
 
 
 def kind(server: str) -> str:
@@ -137,7 +143,8 @@ class Cluster(Keeper):
             try:
                 words = asking.makefile("r").readline().split()
                 if len(words) == 3 and secrets.compare_digest(words[0], self._secret):
-                    {"kill": self._lose, "revive": self._revive}[words[1]](ZONES[int(words[2])])
+                    orders = {"kill": self._lose, "start": self._begin, "revive": self._revive}
+                    orders[words[1]](ZONES[int(words[2])])
                     asking.sendall(b"ok\n")
             except (OSError, ValueError, LookupError) as error:
                 sys.stderr.write(f"order not carried out: {error!r}\n")
@@ -148,13 +155,17 @@ class Cluster(Keeper):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
+    def _begin(self, server: str) -> None:
+        if server not in self._pids:
+            self._start(server, listen(self._ports[server]), [])
+
     def _revive(self, server: str) -> None:
         if server in self._pids:
             return
         disk = self._data / "devices" / server
         shutil.rmtree(disk)
         (disk / "tmp").mkdir(parents=True)
-        self._start(server, listen(self._ports[server]), [])
+        self._begin(server)
 
     def kill(self) -> None:
         for pid in self._pids.values():

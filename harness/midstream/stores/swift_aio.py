@@ -42,6 +42,13 @@ class RunningSwiftAIO(RunningSwift):
         """Start an object server again, with an empty disk: what it had, only the others have."""
         self._order("revive", number)
 
+    def run_backends(self, count: int | None) -> None:
+        if count is not None and count not in range(REPLICAS + 1):
+            raise UsageError(f"{self.id}: {count} of {REPLICAS} backends cannot run")
+        lost = 0 if count is None else REPLICAS - count
+        for number in range(REPLICAS):  # in the order in which the proxy reads from them
+            self._order("kill" if number < lost else "start", number)
+
     def _order(self, what: str, number: int) -> None:
         if number not in range(REPLICAS):
             raise UsageError(f"{self.id}: backend {number}: there are {REPLICAS}, counted from 0")
@@ -60,6 +67,7 @@ class SwiftAIO(Swift):
     """Swift's own servers on ports of their own."""
 
     id: ClassVar[str] = "swift-aio"
+    backends: ClassVar[int] = REPLICAS
     summary: ClassVar[str] = "OpenStack Swift as six separate servers, three replicas, v1 authentication"
 
     def start(self, folder: Path) -> RunningSwiftAIO:

@@ -509,6 +509,30 @@ class StoreContract:
         assert fetch(one.url).status == 200
         assert running.read(key) == Content(10).whole()
 
+    def test_backends(self, member: Store, running: RunningStore, base: str, key: str) -> None:
+        """As many servers behind the store as asked for run; those that come back have what they had."""
+        if not member.backends:
+            assert f"{member.id} has no servers" in (member.lacks_backends(["all"]) or "")
+            with pytest.raises(UsageError):
+                running.run_backends(None)
+            return
+        most = member.backends
+        assert member.lacks_backends([]) is member.lacks_backends(["all", "0", str(most)]) is None
+        assert str(most + 1) in (member.lacks_backends([str(most + 1)]) or "")
+        with pytest.raises(UsageError):
+            running.run_backends(most + 1)
+        running.put(key, Content(5000), Traits())
+        url = running.access(key, base).url
+        try:
+            for count in (*range(most, 0, -1), *range(1, most + 1)):
+                running.run_backends(count)
+                assert fetch(url).body == Content(5000).whole()
+            running.run_backends(0)
+            assert fetch(url).status >= 500
+        finally:
+            running.run_backends(None)
+        assert running.read(key) == Content(5000).whole()
+
     def test_operation(self, member: Store, running: RunningStore, base: str) -> None:
         """Requests are told by the operation they are."""
         parts = urlsplit(running.access("a/b c", base).url)

@@ -8,6 +8,13 @@ from midstream._registry import names
 from midstream.testing.faults import FaultContract
 
 
+class TestBackends(FaultContract):
+    """A number of servers, or all of them."""
+
+    fault = "backends"
+    bad_values = ("", "-1", "1.5", "none", "1000")
+
+
 class TestEveryFault(FaultContract):
     """The shipped suite over each member."""
 

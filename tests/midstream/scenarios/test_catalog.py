@@ -49,7 +49,7 @@ STANDS_FOR: dict[str, tuple[tuple[str, ...], ...]] = {
     "S1": (("replace",),),
     "S2": (("delete",),),
     "S3": (("append",),),
-    "S4": (("replica",),),
+    "S4": (("replica",), ("backends",)),
     "S5": (("object.layout=multipart",), ("object.layout=slo",), ("object.layout=dlo",)),
     "S6": (("segment",),),
     "S9": (("expire",),),

@@ -400,10 +400,14 @@ def test_changes(tmp_path: Path) -> None:
         def expire_credentials(self, access: object = None) -> None:
             put.append(("expired", Content(0)))
 
+        def run_backends(self, count: int | None) -> None:
+            running_on.append(count)
+
+    running_on: list[int | None] = []
     store: Any = Store()
     running: RunningStore = store
     on = Stage(running, "k", Traits(), OBJECT, ProcessModel(), tmp_path)
-    for action in ("same", "longer", "append", "delete", "expire", "shorter"):
+    for action in ("same", "longer", "append", "delete", "expire", "backends 0", "shorter", "backends all"):
         on.act(Mutate(action))
     assert on.objects == [
         OBJECT,
@@ -415,3 +419,4 @@ def test_changes(tmp_path: Path) -> None:
     assert [c for k, c in put if k == "k" and c.size] == on.objects[1:]
     assert ("k", Content(0)) in put
     assert ("expired", Content(0)) in put
+    assert running_on == [0, None]

@@ -352,7 +352,7 @@ def test_ours_first(outcome: Outcome, sink: Sink) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_store_that_fails_by_itself(status: int) -> None:
-    """A 5xx that no fault asked for excuses the driver; one that a fault gave does not."""
+    """A 5xx that no fault asked for excuses the driver; one that a fault gave or brought about does not."""
     own = replace(FIRED, exchanges=[get(1, None, 0, status)])
     injected = replace(FIRED, exchanges=[get(1, None, 0, status, by="injector")])
     judged = judge(seen(FAILED, NONE, own))
@@ -360,6 +360,10 @@ def test_a_store_that_fails_by_itself(status: int) -> None:
     assert judged.diagnosis == f"the store itself answered request 1 with {status}"
     assert judge(seen(OK, WHOLE, own)).verdict is Verdict.PASS
     assert judge(seen(FAILED, NONE, injected)).verdict is Verdict.NEEDLESS_FAILURE
+    harmed = replace(seen(FAILED, NONE, own), harmed=True)
+    assert judge(harmed).verdict is Verdict.NEEDLESS_FAILURE
+    unharmed_yet = replace(harmed, facts=replace(own, fired=[]))
+    assert judge(unharmed_yet).diagnosis == f"the store itself answered request 1 with {status}"
 
 
 def test_not_reached() -> None:
