@@ -80,6 +80,8 @@ class Grounds:
         """One case, its control before it where that has not run yet."""
         if reason := self._kinds[case.injector].carries(schedule_of(case.variant)):
             return without(case, Verdict.NOT_APPLICABLE, reason)
+        if reason := self._unfit(case):
+            return without(case, Verdict.NOT_APPLICABLE, reason)
         if case.store.signed and any(rule.edits for rule in schedule_of(case.variant).rules):
             reason = f"{case.store.id} verifies signatures: a request cannot be edited on its way"
             return without(case, Verdict.NOT_APPLICABLE, reason)
@@ -97,6 +99,16 @@ class Grounds:
             if result.judgement.level == "harness":
                 place.running.stop()  # who knows which of its servers run
             return result
+
+    def _unfit(self, case: Case) -> str | None:
+        """Why a store that does not speak HTTP, or its injector, cannot take part in a scenario."""
+        if not case.store.raw:
+            return None
+        if not self._kinds[case.injector].raw:
+            return f"{case.injector} relays HTTP only, and {case.store.id} does not speak it"
+        if case.scenario.model.tls:
+            return "a store that does not speak HTTP has no TLS here"
+        return schedule_of(case.variant).needs_http()
 
     def _control(self, case: Case, process: DriverProcess) -> str:
         """How the control case ended; run once per driver, store and injector."""

@@ -20,6 +20,7 @@ from midstream._parts import (
     THIS,
     DebianPackages,
     GoModule,
+    GoSource,
     Machine,
     Part,
     PythonPackage,
@@ -94,7 +95,7 @@ def _install(part: Part, say: Say, machine: Machine, shell: Shell) -> None:
     except OSError as error:
         raise SetupError(f"{cache}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours") from None
     try:
-        if isinstance(part.recipe, GoModule):
+        if isinstance(part.recipe, (GoModule, GoSource)):
             _build_with_go(part, part.recipe, folder, say, machine, shell)
         else:
             _make_environment(part, part.recipe, folder, place, say, machine, shell)
@@ -119,7 +120,7 @@ def _move(folder: Path, place: Path, command: Path, machine: Machine) -> None:
 
 
 def _build_with_go(
-    part: Part, recipe: GoModule, folder: Path, say: Say, machine: Machine, shell: Shell
+    part: Part, recipe: GoModule | GoSource, folder: Path, say: Say, machine: Machine, shell: Shell
 ) -> None:
     go = machine.which("go")
     if not go:
@@ -127,9 +128,12 @@ def _build_with_go(
             f"{part.id}: is built from source, and Go is not on PATH; get it (https://go.dev/doc/install) "
             f"or put a {part.command} on PATH"
         )
-    target = f"{recipe.package}@{part.version}"
+    if isinstance(recipe, GoModule):
+        target, what = f"{recipe.package}@{part.version}", [f"{recipe.package}@{part.version}"]
+    else:
+        target, what = f"{part.id} {part.shown}", ["-C", str(Path(__file__).parent / recipe.folder), "."]
     say(f"building {target} (this can take some minutes)")
-    shell([go, "install", target], {**machine.env, "GOBIN": str(folder / "bin")})
+    shell([go, "install", *what], {**machine.env, "GOBIN": str(folder / "bin")})
     if recipe.makes != part.command:
         (folder / "bin" / recipe.makes).rename(folder / "bin" / part.command)
 

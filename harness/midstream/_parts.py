@@ -38,6 +38,14 @@ class GoModule:
 
 
 @dataclass(frozen=True)
+class GoSource:
+    """A command that Go builds from source that comes with this package, below its `folder`."""
+
+    folder: str
+    makes: str
+
+
+@dataclass(frozen=True)
 class PythonPackage:
     """A command of a Python package, which goes into an environment of its own."""
 
@@ -57,7 +65,7 @@ class Part:
 
     id: str
     command: str
-    recipe: GoModule | PythonPackage | DebianPackages
+    recipe: GoModule | GoSource | PythonPackage | DebianPackages
     version: str = ""  # the one that is installed; "" where that is the system's choice
     least: tuple[int, ...] = ()
     below: tuple[int, ...] = ()
@@ -119,6 +127,12 @@ _PARTS = (
         probe=("-v",),
         pattern=r"nginx/(\d+(?:\.\d+)+)",
         image="nginx:1.28",
+    ),
+    Part(
+        "gridfs",
+        "gridfs-server",
+        GoSource("stores/_gridfs_server", "gridfs-server"),
+        "v1.24.0",  # of FerretDB, which its go.mod pins
     ),
     Part(
         "toxiproxy",

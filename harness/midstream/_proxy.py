@@ -24,7 +24,7 @@ def http_operation(method: str, target: str, headers: Mapping[str, str]) -> str:
 def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
     """Address and port of the upstream.
 
-    Raises UsageError when it is no http URL, or not on this machine and not allowed by name.
+    Raises UsageError when it is no http or tcp URL, or not on this machine and not allowed by name.
     """
     try:
         parts = urlsplit(url)
@@ -32,8 +32,12 @@ def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
         extra = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
     except ValueError:
         parts, port, extra = urlsplit(""), 0, True
-    if parts.scheme != "http" or not parts.hostname or not port or extra:
-        raise UsageError(f"--upstream {url}: use http://HOST:PORT (TLS and paths are the client's business)")
+    explicit = parts.scheme == "http" or (parts.scheme == "tcp" and ":" in parts.netloc)
+    if not explicit or not parts.hostname or not port or extra:
+        raise UsageError(
+            f"--upstream {url}: use http://HOST:PORT, or tcp://HOST:PORT for another protocol (TLS and paths "
+            "are the client's business)"
+        )
     named = parts.hostname in map(str.lower, allowed)
     if not named and not re.fullmatch(r"localhost|[0-9.]+", parts.hostname):
         raise UsageError(_elsewhere(url, parts.hostname))  # not even looked up
@@ -54,8 +58,13 @@ def _elsewhere(url: str, host: str) -> str:
     )
 
 
-def check_faults(schedule: Schedule) -> None:
-    """Raises UsageError for a fault that needs what a plain proxy has not: a store, a driver process, TLS."""
+def check_faults(schedule: Schedule, raw: bool = False) -> None:
+    """Raises UsageError for a fault that needs what a plain proxy has not: a store, a driver process, TLS.
+
+    A `raw` one has no HTTP either.
+    """
+    if raw and (reason := schedule.needs_http()):
+        raise UsageError(f"--upstream tcp://...: {reason}")
     for rule in schedule.rules:
         for verb in rule.fault.verbs():
             needs = ""
@@ -99,7 +108,8 @@ def open_proxy(
         schedule = Schedule.parse(faults)
     except UsageError as error:
         raise UsageError(f"--{error}") from None
-    check_faults(schedule)
+    raw = upstream.startswith("tcp://")
+    check_faults(schedule, raw)
     address = resolve_upstream(upstream, allowed)
     port = listen_port(listen)
 
@@ -109,7 +119,7 @@ def open_proxy(
 
     injector: RunningInjector = load("injectors", "embedded").start()
     try:
-        return injector.open(Plan(address, schedule, http_operation, None, port, tell)), injector
+        return injector.open(Plan(address, schedule, http_operation, None, port, tell, raw=raw)), injector
     except SetupError as error:
         injector.stop()
         raise SetupError(f"--listen {listen}: {error}") from None

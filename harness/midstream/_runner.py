@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import re
@@ -35,7 +36,7 @@ from midstream._verdict import (
 from midstream._workers import DriverProcess, process_for
 from midstream.checks import run_all
 from midstream.drivers import Driver, Job
-from midstream.injectors import Plan, RunningInjector
+from midstream.injectors import Plan, RunningInjector, Session
 from midstream.stores import RunningStore, Store, Traits
 
 TWIN = ".replica"  # what the fault `replica` adds to a key
@@ -203,6 +204,7 @@ class Place:
     scratch: Path
     seeded: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    turn: threading.Lock = field(default_factory=threading.Lock)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _authority: Authority | None = None
 
@@ -317,14 +319,25 @@ class Runner:
         place, model = self.place, case.scenario.model
         authority = place.authority() if model.tls else None
         plan = Plan(
-            ("127.0.0.1", place.running.port),
+            place.running.upstream,
             schedule,
             place.store.operation,
             case.variant.size,
             act=stage.act,
             tls=authority.context if authority else None,
+            listen_port=place.running.listen_port,
+            raw=place.store.raw,
+            path=place.running.path,
         )
-        session = place.injector.open(plan)
+        # Where clients look at one port only, cases take turns.
+        with place.turn if plan.listen_port else contextlib.nullcontext():
+            return self._behind(place.injector.open(plan), case, stage, key, authority)
+
+    def _behind(
+        self, session: Session, case: Case, stage: Stage, key: str, authority: Authority | None
+    ) -> tuple[Outcome, Evidence]:
+        """The driver's runs behind an open session, which ends with them."""
+        place, model = self.place, case.scenario.model
         if authority and session.bundle:
             authority = replace(authority, bundle=session.bundle)
         try:

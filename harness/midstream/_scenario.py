@@ -153,7 +153,8 @@ class Scenario(_Strict):
     clauses: list[str] = Field(default=[], description="RFC sections or API pages: RFC 9110 section 14.4")
     references: list[str] = Field(default=[], description="public reports of drivers that got it wrong")
     stores: list[str] = Field(
-        default=["http", "s3", "swift"], description="store kinds (http, s3, swift) or store ids it runs on"
+        default=["http", "s3", "swift"],
+        description="store kinds (http, s3, swift, gridfs, rbd) or store ids it runs on",
     )
     object: ObjectModel = ObjectModel()
     faults: list[str] = Field(default=[], description="fault lines; may hold {names} of `vary`")

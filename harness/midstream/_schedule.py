@@ -8,9 +8,12 @@ One rule is one line, `WHO[/PATH][#ORDINAL] FAULT@POSITION[:VALUE]`, and reads b
     GET/bucket/*#* stall@body+10      every GET below /bucket/
     CONNECTION#2 hangup@accept:rst    the second connection
 
+    TCP#2 cut@wire+70000:rst          the second connection to a store that does not speak HTTP
+
 WHO is an HTTP method in capitals, a store operation in lower case (`get_object`, `head_object`, ...), `*` for
-any request, or CONNECTION. The ordinal counts matching requests from 1: `#n`, `#n-m`, `#n+` (from n on), `#*`
-(each). Without one the rule fires once, at the first request it can fire at.
+any request, or CONNECTION. A connection of another protocol than HTTP is one request with the method TCP. The
+ordinal counts matching requests from 1: `#n`, `#n-m`, `#n+` (from n on), `#*` (each). Without one the rule
+fires once, at the first request it can fire at.
 """
 
 from __future__ import annotations
@@ -24,9 +27,22 @@ from typing import Protocol
 from midstream._errors import UsageError
 from midstream._positions import BadPosition, Position
 from midstream._registry import load
-from midstream._verbs import EditRequest, Mutate, Refuse, Respond, Rewrite, Verb
+from midstream._verbs import (
+    Close,
+    EditRequest,
+    Ending,
+    Hold,
+    Kill,
+    Mutate,
+    Pace,
+    Refuse,
+    Respond,
+    Rewrite,
+    Verb,
+)
 
 CONNECTION = "CONNECTION"
+TCP = "TCP"  # the method of a connection that is not read as HTTP
 OPERATIONS = {
     "get_object": "read an object or a range of it",
     "head_object": "ask for an object's size and validators",
@@ -182,6 +198,21 @@ class Schedule:
     @classmethod
     def parse(cls, lines: Iterable[str]) -> Schedule:
         return cls([Rule.parse(line) for line in lines])
+
+    def needs_http(self) -> str | None:
+        """Why these rules cannot be carried out on bytes of another protocol; None when they can."""
+        for rule in self.rules:
+            verbs = rule.fault.verbs()
+            foreign = [v for v in verbs if not isinstance(v, (Close, Hold, Kill, Mutate, Pace, Refuse))]
+            if foreign:
+                return f"{rule.fault.id} needs HTTP to {type(foreign[0]).__name__.lower()}"
+            if Close(Ending.NOTIFY) in verbs:
+                return "a store that does not speak HTTP has no TLS here"
+            if rule.who not in (TCP, CONNECTION, "*"):
+                return f"{rule.who} is a request of HTTP; a connection is called {TCP} here"
+            if rule.who != CONNECTION and rule.position.kind != "wire":
+                return f"{rule.position} is found by reading HTTP; bytes of a connection are wire+N"
+        return None
 
     def aim(self, object_size: int | None) -> Schedule:
         """The same rules with percentages turned into offsets of an object of this size."""

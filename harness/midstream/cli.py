@@ -221,7 +221,7 @@ def install(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Parts: minio, versitygw, toxiproxy, mitmproxy; nginx and ceph are told in words."
+            help="Parts: minio, versitygw, gridfs, toxiproxy, mitmproxy; nginx and ceph are told in words."
         ),
     ],
 ) -> None:
@@ -263,7 +263,10 @@ def calibrate(
 
 @app.command()
 def proxy(
-    upstream: Annotated[str, typer.Option(help="http://HOST:PORT of the server behind the proxy.")],
+    upstream: Annotated[
+        str,
+        typer.Option(help="http://HOST:PORT of the server behind the proxy; tcp:// for another protocol."),
+    ],
     fault: Annotated[list[str] | None, typer.Option(help="A fault line; may be given several times.")] = None,
     listen: Annotated[
         str, typer.Option(help="127.0.0.1:PORT to listen on (0: a free port).")

@@ -14,8 +14,9 @@ from midstream._content import Content
 from midstream._registry import load
 from midstream.stores import RunningStore, Store, Traits
 from midstream.stores._deviations import DEVIATIONS, REFUSED_RANGES
+from midstream.testing.any_store import refuses
 from midstream.testing.stores import DEVIATIONS as EMBEDDED
-from midstream.testing.stores import StoreContract, fetch, refuses
+from midstream.testing.stores import StoreContract, fetch
 
 
 class RealStore(StoreContract):

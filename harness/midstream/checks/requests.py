@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from midstream._schedule import TCP
 from midstream._verdict import Finding, Seen, Verdict
 from midstream.checks import Check
 
@@ -23,6 +24,7 @@ class Requests(Check):
         made, what = max(
             (len(seen.facts.transfers) + max(0, silent), "object requests"),
             (heads, "requests for the object's size"),
+            (sum(e.method == TCP for e in exchanges), "connections"),
         )
         if made <= seen.expect.requests:
             return None

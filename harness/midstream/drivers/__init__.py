@@ -21,7 +21,7 @@ class Job:
     """What a driver is to fetch, and where to.
 
     `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is
-    http, s3 or swift; `env` holds endpoint and credentials under the names usual clients read.
+    http, s3, swift, gridfs or rbd; `env` holds endpoint and credentials under the names usual clients read.
     `idle_timeout` is how many seconds of silence a driver with such a setting should bear. `headers` go with
     every request to a plain HTTP store (an access token) and to no other host. `room` is how many bytes a
     file may grow to (the worker sees to it). `first` and `length` say which bytes of the object are wanted

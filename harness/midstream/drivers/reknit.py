@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from typing import Any
+from typing import Any, ClassVar
 
 from midstream.drivers import Job, PythonDriver
 
@@ -12,6 +12,7 @@ from midstream.drivers import Job, PythonDriver
 class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
+    kinds: ClassVar[frozenset[str]] = PythonDriver.kinds | {"gridfs", "rbd"}
     parts: bool = True
 
     def version(self) -> str:

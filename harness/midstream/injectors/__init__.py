@@ -27,7 +27,9 @@ class Plan:
 
     `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one. `act`
     carries out what is not done on the wire (Mutate, Kill) while the response waits; it may block. With
-    `tls` the driver's side of the connection is TLS.
+    `tls` the driver's side of the connection is TLS. With `raw` nothing is read as HTTP: each connection is
+    relayed byte by byte (see `Schedule.needs_http` for what is possible then), to the socket at `path` where
+    one is given.
     """
 
     upstream: tuple[str, int]
@@ -38,6 +40,8 @@ class Plan:
     on_event: Callable[[Event], None] | None = None
     act: Callable[[Mutate | Kill], None] | None = None
     tls: ssl.SSLContext | None = None
+    raw: bool = False
+    path: str = ""
 
 
 class Session(ABC):
@@ -77,6 +81,7 @@ class Injector(ABC):
     id: ClassVar[str]
     summary: ClassVar[str]
     verbs: ClassVar[frozenset[type]]
+    raw: ClassVar[bool] = False  # whether it relays other protocols than HTTP, too
 
     @abstractmethod
     def available(self) -> Availability: ...

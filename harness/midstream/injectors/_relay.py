@@ -60,6 +60,7 @@ class Case:
     evidence: Evidence
     now: Callable[[], float]
     act: Callable[[Mutate | Kill], None] | None = None
+    path: str = ""  # of the store's socket, where it is not at `upstream`
     exchanges: int = 0
     mutated: bool = False  # a fault changed the store: how it ends from here on is no trouble of ours
     record: Callable[..., None] = field(init=False)
@@ -397,14 +398,16 @@ class Relay:
     async def _connect(self, exchange: int) -> bool:
         if self.upstream:
             return True
-        sock = socket.socket()
+        address = self.case.path or self.address()
+        sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family is socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.case.schedule.changes_objects:
             # What the store has already sent is not changed by a change: let it send no more than it must.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         try:
-            await asyncio.get_running_loop().sock_connect(sock, self.address())
+            await asyncio.get_running_loop().sock_connect(sock, address)
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):

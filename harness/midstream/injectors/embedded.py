@@ -17,6 +17,7 @@ from midstream._registry import Availability
 from midstream._schedule import Armed
 from midstream._verbs import Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send
 from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors._raw import RawRelay
 from midstream.injectors._relay import Case, Client, Relay
 from midstream.injectors._sockets import wait
 from midstream.injectors._tls import TlsSocket
@@ -56,6 +57,7 @@ class EmbeddedSession(Session):
             self.evidence,
             lambda: time.monotonic() - self._started,
             plan.act,
+            plan.path,
         )
         self._accepted = 0
         self._open: set[asyncio.Task[None]] = set()
@@ -73,7 +75,7 @@ class EmbeddedSession(Session):
         except OSError as error:
             self._keeper.close()
             raise SetupError(f"cannot listen on 127.0.0.1:{plan.listen_port}: {error.strerror}") from None
-        scheme = "https" if plan.tls else "http"
+        scheme = "tcp" if plan.raw else "https" if plan.tls else "http"
         self.url = f"{scheme}://127.0.0.1:{self._keeper.getsockname()[1]}"
         self._accepting = loop.create_task(self._accept())
 
@@ -128,7 +130,8 @@ class EmbeddedSession(Session):
 
     def relay(self, client: Client) -> Relay:
         """What serves a connection; for sessions that do it in their own way."""
-        return Relay(self._case, client, self._accepted)
+        kind = RawRelay if self._plan.raw else Relay
+        return kind(self._case, client, self._accepted)
 
     async def _serve(self, relay: Relay, armed: list[Armed]) -> None:
         task = asyncio.current_task()
@@ -254,6 +257,7 @@ class Embedded(Injector):
     verbs: ClassVar[frozenset[type]] = frozenset(
         {Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send}
     )
+    raw: ClassVar[bool] = True
 
     def available(self) -> Availability:
         return Availability()

@@ -53,12 +53,12 @@ class ObjectInfo:
 class Access:
     """How a driver reaches one object through the injector.
 
-    `url` is plain HTTP and needs no credentials (presigned or public where the store has accounts); `native`
-    is the store's own form (`s3://bucket/key`); `env` holds endpoint and credentials under the names the
-    store's usual clients read.
+    `url` is plain HTTP and needs no credentials (presigned or public where the store has accounts), and the
+    same as `native` where there is no HTTP; `native` is the store's own form (`s3://bucket/key`); `env` holds
+    endpoint and credentials under the names the store's usual clients read.
     """
 
-    kind: str  # http, s3 or swift
+    kind: str  # http, s3, swift, gridfs or rbd
     url: str
     native: str
     env: Mapping[str, str] = field(default_factory=dict)
@@ -74,6 +74,14 @@ class RunningStore(ABC):
     port: int  # on 127.0.0.1
     pid: int = 0  # of the server's process, which leads its group; 0 when it is not a process of ours
     version: str = ""
+    listen_port: int = 0  # the one port of 127.0.0.1 where its clients look for it; 0: any will do
+
+    path: str = ""  # of a socket where an injector reaches the server; "": at `upstream`
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Where an injector reaches the server."""
+        return ("127.0.0.1", self.port)
 
     @abstractmethod
     def put(self, key: str, content: Content, traits: Traits) -> None:
@@ -142,7 +150,8 @@ class Store(ABC):
 
     id: ClassVar[str]
     summary: ClassVar[str]
-    kind: ClassVar[str]  # http, s3 or swift: the protocol its drivers speak
+    kind: ClassVar[str]  # http, s3, swift, gridfs or rbd: the protocol its drivers speak
+    raw: ClassVar[bool] = False  # that protocol is not HTTP: only bytes of its connections can be told
     signed: ClassVar[bool] = False  # it verifies signatures, so a request cannot be edited on its way
     backends: ClassVar[int] = 0  # servers behind it, each with a replica of every object, that can be ended
     layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make

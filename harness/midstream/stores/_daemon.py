@@ -3,9 +3,9 @@
     python -m midstream.stores._daemon [--owned FOLDER] [--ready PATH] [--fill FILE] -- COMMAND ...
 
 `{port}` in the command, and in FILE, becomes a free port of 127.0.0.1. Prints one line of JSON, {"port"},
-once the server answers a GET of PATH there. The command is in a group of its own, out of the way of Ctrl-C,
-and Linux kills it should this process be killed. Nothing here waits for the server to end gently: its data
-go with it.
+once the server answers a GET of PATH there, or with an empty PATH accepts a connection. The command is in a
+group of its own, out of the way of Ctrl-C, and Linux kills it should this process be killed. Nothing here
+waits for the server to end gently: its data go with it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ def free_port() -> int:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether a GET is answered, and not by an excuse."""
+    """Whether a GET is answered, and not by an excuse; without a path, whether a connection is accepted."""
+    if not path:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)

@@ -66,7 +66,7 @@ class DriverContract:
         assert member.id == self.driver
         assert member.summary
         assert member.kinds
-        assert member.kinds <= {"http", "s3", "swift"}
+        assert member.kinds <= {"http", "s3", "swift", "gridfs", "rbd"}
         assert load("stores", self.store).kind in member.kinds
         assert isinstance(member.version(), str)
 

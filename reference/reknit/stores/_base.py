@@ -40,6 +40,26 @@ class Head:
         """Nothing is open."""
 
 
+def pinned(
+    head: Mapping[str, str], first: int, last: int | None, etag: str | None
+) -> tuple[int, dict[str, str], int]:
+    """Status, fields and end of an answer in the words of HTTP, from a store that does not speak it.
+
+    `head` names `content-length`, and `etag` where something pins the version. 412 when `etag` is another
+    (RFC 9110 §13.1.1), 416 past the end (§15.5.17); both without a body.
+    """
+    total = int(head["content-length"])
+    if etag is not None and etag != head.get("etag"):
+        return 412, {}, first
+    if not first and last is None:
+        return 200, dict(head), total
+    if first >= total:
+        return 416, {"content-range": f"bytes */{total}"}, first
+    end = total if last is None else min(last + 1, total)
+    span = {"content-range": f"bytes {first}-{end - 1}/{total}", "content-length": str(end - first)}
+    return 206, {**head, **span}, end
+
+
 def settings(store: str, given: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """`given`, completed from the environment variables of each name. Raises CallerError for other names."""
     unknown = ", ".join(sorted(set(given) - set(names)))

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
-from reknit.stores._base import Head, Response
+from reknit.stores._base import Head, Response, pinned
 
 SCHEMES = ("file",)
 
@@ -42,19 +42,10 @@ class FileStore:
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             return Head(400, {"x-reknit-reason": "not a regular file"})
-        head = _head(facts)
-        total = int(head["content-length"])
-        status = 200
-        if etag not in (None, head["etag"]):
-            status = 412
-        elif first or last is not None:
-            status = 206 if first < total else 416
+        status, head, end = pinned(_head(facts), first, last, etag)
         if status in (412, 416):
             os.close(fd)
-            return Head(status, {"content-range": f"bytes */{total}"} if status == 416 else {})
-        end = total if last is None else min(last + 1, total)
-        if status == 206:
-            head |= {"content-range": f"bytes {first}-{end - 1}/{total}", "content-length": str(end - first)}
+            return Head(status, head)
         return _Body(status, head, fd, first, end)
 
     def renew(self) -> bool:

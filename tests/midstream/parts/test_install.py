@@ -170,7 +170,11 @@ def test_what_a_command_says_when_it_fails() -> None:
 
 @pytest.mark.parametrize(
     ("names", "status", "text"),
-    [(["ceph"], 2, "apt-get install"), (["mino"], 2, "known: ceph, minio"), ([], 2, "install --help")],
+    [
+        (["ceph"], 2, "apt-get install"),
+        (["mino"], 2, "known: ceph, gridfs, minio"),
+        ([], 2, "install --help"),
+    ],
 )
 def test_command(tmp_path: Path, names: list[str], status: int, text: str) -> None:
     """One line on standard error and status 2 for what cannot be installed from here."""
@@ -183,3 +187,15 @@ def test_command(tmp_path: Path, names: list[str], status: int, text: str) -> No
     assert (done.returncode, done.stdout) == (status, "")
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_from_source_that_comes_along(tmp_path: Path, said: list[str]) -> None:
+    """What is no module of its own is built from a folder of this package, its dependencies pinned there."""
+    machine, shell = Here(tmp_path, GO), Shell(["gridfs-server"])
+    install(["gridfs"], said.append, machine, shell)
+    (command,) = shell.commands
+    assert command[:3] == ["/usr/bin/go", "install", "-C"]
+    source = Path(command[3])
+    assert {"main.go", "go.mod", "go.sum"} <= {path.name for path in source.iterdir()}
+    assert f"FerretDB {PARTS['gridfs'].version}" in (source / "go.mod").read_text()
+    assert find("gridfs", machine).require().how == "binary"

@@ -15,7 +15,7 @@ from midstream._errors import SetupError
 from midstream._processes import ServerProcess
 from midstream._registry import load
 from midstream.stores._starting import installed, require
-from midstream.testing.stores import ended
+from midstream.testing.any_store import ended
 
 GUARDED = """
 import sys, pathlib, signal
