@@ -100,12 +100,37 @@ def describe(event: Event) -> str | None:
     return f"fired: {d['spec']} ({where}, {d['body']} body bytes sent{offset})"
 
 
+class Told:
+    """What the proxy's user is told: a line for what happens, and in the end one for what did not."""
+
+    def __init__(self, faults: Sequence[str], say: Callable[[str], None]) -> None:
+        self.faults = faults
+        self.say = say
+        self._fired: set[int] = set()
+        self._waiting: set[int] = set()
+
+    def heed(self, event: Event) -> None:
+        if line := describe(event):
+            self.say(line)
+        if event.kind == "fault":
+            self._fired.add(event.data["rule"])
+        elif event.kind == "unfired":
+            self._waiting.add(event.data["rule"])
+
+    def end(self) -> None:
+        """Name the faults that never fired: a test that met none of them has shown nothing."""
+        for index, spec in enumerate(self.faults):
+            if index not in self._fired:
+                why = "its position was not reached" if index in self._waiting else "nothing matched it"
+                self.say(f"never fired: {spec} ({why})")
+
+
 def open_proxy(
-    upstream: str, faults: Sequence[str], listen: str, allowed: Sequence[str], say: Callable[[str], None]
+    upstream: str, listen: str, allowed: Sequence[str], told: Told
 ) -> tuple[Session, RunningInjector]:
     """Start listening; raises UsageError or SetupError before anything runs."""
     try:
-        schedule = Schedule.parse(faults)
+        schedule = Schedule.parse(told.faults)
     except UsageError as error:
         raise UsageError(f"--{error}") from None
     raw = upstream.startswith("tcp://")
@@ -113,13 +138,11 @@ def open_proxy(
     address = resolve_upstream(upstream, allowed)
     port = listen_port(listen)
 
-    def tell(event: Event) -> None:
-        if line := describe(event):
-            say(line)
-
     injector: RunningInjector = load("injectors", "embedded").start()
     try:
-        return injector.open(Plan(address, schedule, http_operation, None, port, tell, raw=raw)), injector
+        return injector.open(
+            Plan(address, schedule, http_operation, None, port, told.heed, raw=raw)
+        ), injector
     except SetupError as error:
         injector.stop()
         raise SetupError(f"--listen {listen}: {error}") from None

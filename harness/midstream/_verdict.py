@@ -392,8 +392,16 @@ def _of_success(seen: Seen) -> Judgement:
     expect, sink, size = seen.expect, seen.sink, seen.object_size
     if not complete(sink, expect, size):
         verdict, text = name_damage(sink, _size_of(sink, expect, size), expect.generations)
-        return Judgement(verdict, "must", text)
+        return Judgement(verdict, "must", text + _stopped_at_redirect(seen.facts))
     return _worst(seen, _fine(Verdict.PASS, ""))
+
+
+def _stopped_at_redirect(facts: Facts) -> str:
+    """Where to look, when the driver took a redirect for its last answer; `curl` without -L does."""
+    last = facts.transfers[-1] if facts.transfers else None
+    if last is None or last.status not in (301, 302, 303, 307, 308):
+        return ""
+    return f"; the last answer was a {last.status} redirect, and nothing was asked here after it"
 
 
 def _worst(seen: Seen, otherwise: Judgement) -> Judgement:

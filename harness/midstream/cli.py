@@ -90,7 +90,8 @@ def run_cli() -> None:
             if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
                 raise SystemExit(2) from None
             where = getattr(getattr(error, "ctx", None), "command_path", "midstream")
-            fail(f"{message()} (see `{where} --help`)", 2)
+            text = str(message()).replace("Value error, ", "")  # of the library that checks, no user's word
+            fail(f"{text} (see `{where} --help`)", 2)
         # Ours, whatever it is: status 1 would blame a driver.
         traceback.print_exc()
         fail(f"internal error: {type(error).__name__}: {error}", 3)
@@ -289,13 +290,15 @@ def proxy(
         except NobodyReads:
             pass  # the proxy goes on
 
-    session, injector = _proxy.open_proxy(upstream, fault or [], listen, allow_host or [], tell)
+    told = _proxy.Told(fault or [], tell)
+    session, injector = _proxy.open_proxy(upstream, listen, allow_host or [], told)
     try:
         tell(session.url)
         signal.sigwait(endings)
     finally:
         session.close()
         injector.stop()
+    told.end()
 
 
 @app.command()

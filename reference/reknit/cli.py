@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from reknit import CallerError, Exhausted, Options, Progress, ReknitError, download
+from reknit import CallerError, Exhausted, Options, Progress, Refused, ReknitError, download
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -55,6 +56,8 @@ def get(
         _fail(str(error), 2)
     except Exhausted as error:
         _fail(f"{error}\nrun the same command again to continue", 1)
+    except Refused as error:
+        _fail(f"{_public(url)}: {error}", 1)
     except ReknitError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -64,6 +67,13 @@ def get(
             f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
             f"{report.restarts} restarted, {report.verified or 'no digest'} verified"
         )
+
+
+def _public(url: str) -> str:
+    """A URL as it may be shown: a name and password, or a signature in the query, are nobody's business."""
+    return re.sub(
+        r"^([a-z0-9+.-]+://)[^/?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0], flags=re.IGNORECASE
+    )
 
 
 def _pairs(given: list[str] | None, separator: str) -> dict[str, str]:

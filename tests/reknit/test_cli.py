@@ -34,9 +34,11 @@ def test_done(origin, whole, say, tmp_path) -> None:
 def test_failed(origin, say, tmp_path) -> None:
     """1, with the reason; how to go on when going on makes sense."""
     origin.then = lambda asked: say(b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n")
-    gone = run("get", origin.url(), tmp_path / "dest")
+    url = origin.url()
+    secret = url.replace("//", "//user:secret@") + "?signature=secret"
+    gone = run("get", secret, tmp_path / "dest")
     assert (gone.returncode, gone.stdout) == (1, "")
-    assert "404" in gone.stderr
+    assert gone.stderr == f"reknit: {url}: the store answered status 404\n"
     origin.then = lambda asked: say(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
     busy = run("get", origin.url(), tmp_path / "dest", "--attempts", 1, "--backoff-base", 0)
     assert busy.returncode == 1

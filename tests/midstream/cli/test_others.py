@@ -50,8 +50,9 @@ def fetch(url: str) -> bytes:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_proxy(box: Box, upstream: str, number: signal.Signals) -> None:
-    """Its URL on the first line, then a line per fault that fired; a signal ends it with status 0."""
+    """Its URL first, then each fault that fired, and when a signal ends it (status 0) each that did not."""
     faults = ["--fault", "GET#1 cut@1000", "--fault", "GET#2 status@head:503"]
+    faults += ["--fault", "PUT cut@1000", "--fault", "GET#3 cut@1000000000"]
     process = box.start("proxy", "--upstream", upstream, *faults)
     assert process.stdout
     url = process.stdout.readline().strip()
@@ -68,8 +69,19 @@ def test_proxy(box: Box, upstream: str, number: signal.Signals) -> None:
     assert [line.partition(" (")[0] for line in out.splitlines()] == [
         "fired: GET#1 cut@1000:fin",
         "fired: GET#2 status@head:503",
+        "never fired: PUT cut@1000",
+        "never fired: GET#3 cut@1000000000",
     ]
+    assert out.splitlines()[2].endswith(" (nothing matched it)")
+    assert out.splitlines()[3].endswith(" (its position was not reached)")
     assert box.leftovers() == []
+
+
+def test_no_such_list(box: Box) -> None:
+    """What can be listed, in plain words."""
+    done = box("list", "nosuch")
+    assert (done.status, done.out) == (2, "")
+    assert done.line.startswith("midstream: Invalid value for 'what': 'nosuch' is not one of 'scenarios', ")
 
 
 def test_proxy_ended_at_once(box: Box, upstream: str) -> None:

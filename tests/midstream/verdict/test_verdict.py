@@ -409,6 +409,17 @@ def test_the_gravest_finding_counts() -> None:
     assert judge(seen(findings=findings[::-1])).diagnosis == "left"
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_taken_for_an_answer(status: int) -> None:
+    """Damage behind a redirect that was the last answer says so; a redirect that was followed is no news."""
+    page = holds(Run(0, 9, FOREIGN))
+    stopped = replace(FIRED, exchanges=[get(1, None, 9, status)])
+    followed = replace(FIRED, exchanges=[get(1, None, 9, status), get(2, 0, 9, 200)])
+    hint = f"; the last answer was a {status} redirect, and nothing was asked here after it"
+    assert judge(seen(OK, page, stopped)).diagnosis == f"none of the 9 bytes are the object's{hint}"
+    assert judge(seen(OK, page, followed)).diagnosis == "none of the 9 bytes are the object's"
+
+
 def test_a_storm_that_ends_in_an_error() -> None:
     """A failure that was asked for is none to praise when it took a storm."""
     storm = (Finding(Verdict.RETRY_STORM, "must", "90 object requests, 40 allowed"),)
