@@ -69,6 +69,47 @@ def get(
         )
 
 
+@app.command()
+def serve(
+    store_url: Annotated[
+        str, typer.Option("--store", help="The prefix to serve: s3://bucket/prefix/, file:///folder/, …")
+    ],
+    listen: Annotated[str, typer.Option(help="Where to listen, HOST:PORT.")] = "127.0.0.1:0",
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Listen for other machines, too. There is no login.")
+    ] = False,
+    idle_timeout: Annotated[float, typer.Option(help="Seconds the store may stay silent.")] = 30.0,
+    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
+    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
+    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
+    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
+    setting: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
+) -> None:
+    """Serve the objects below a store URL over HTTP; drops of the store are healed behind it."""
+    from reknit import gateway  # what nobody else needs
+
+    try:
+        options = Options(
+            idle_timeout=idle_timeout,
+            connect_timeout=connect_timeout,
+            attempts=attempts,
+            backoff_base=backoff_base,
+            headers=_pairs(header, ":"),
+            store=_pairs(setting, "="),
+            buffer=256 << 10,
+        )
+        where = gateway.address(listen, allow_remote=allow_remote)
+        server = gateway.Gateway(
+            store_url, options, where, log=lambda line: None if quiet else typer.echo(line, err=True)
+        )
+    except CallerError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"cannot listen on {listen}: {error.strerror}", 1)
+    gateway.until_told(server, lambda: typer.echo(server.url))
+
+
 def _public(url: str) -> str:
     """A URL as it may be shown: a name and password, or a signature in the query, are nobody's business."""
     return re.sub(

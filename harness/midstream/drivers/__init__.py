@@ -54,6 +54,7 @@ class Driver(ABC):
     summary: str
     kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
     parts: bool = False  # whether it can fetch a part of an object
+    streams: bool = False  # whether it hands on what it reads at once, and so can neither take back nor keep
 
     def available(self) -> Availability:
         return Availability(version=self.version())

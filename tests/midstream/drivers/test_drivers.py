@@ -18,6 +18,10 @@ class TestReknit(DriverContract):
     driver = "reknit"
 
 
+class TestGateway(DriverContract):
+    driver = "gateway"
+
+
 class TestCurl(DriverContract):
     driver = "cmd:curl -sSf -o {dest} {url}"
 

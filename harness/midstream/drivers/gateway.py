@@ -1,0 +1,102 @@
+"""`reknit serve` in front of the store, read by a client that knows nothing of resuming.
+
+Whatever is healed is healed inside the gateway; what cannot be healed has to reach the client as an end that
+it cannot take for a whole body.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from midstream.drivers import Job, PythonDriver
+
+
+class Gateway(PythonDriver):
+    id: str = "gateway"
+    summary: str = "`reknit serve` before the store, read by a plain client that neither resumes nor retries"
+    parts: bool = True
+    streams: bool = True
+
+    def version(self) -> str:
+        return importlib.metadata.version("midstream")
+
+    def load(self) -> None:
+        import reknit.cli
+        import reknit.gateway  # noqa: F401
+
+    def download(self, job: Job) -> None:
+        store, _, name = job.native.rpartition("/")
+        arguments = ["--store", f"{store}/", "--connect-timeout", "5", "--backoff-base", "0.005"]
+        arguments += ["--idle-timeout", f"{job.idle_timeout:g}", "--quiet"]
+        for header in job.headers.items():
+            arguments += ["--header", ": ".join(header)]
+        with serving(*arguments) as url:
+            fetch(f"{url}{name}", job)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """`reknit serve` with these arguments, as a process of its own; gives its URL.
+
+    Forked, so that it need not be imported anew for each of thousands of cases.
+    """
+    heard, said = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=(said, arguments))
+    process.start()
+    os.close(said)
+    try:
+        with os.fdopen(heard) as lines:
+            url = lines.readline().strip()
+        if not url:
+            process.join()
+            raise RuntimeError(f"reknit serve did not start: exit status {process.exitcode}")
+        yield url
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(out: int, arguments: tuple[str, ...]) -> None:
+    from reknit.__main__ import main
+
+    os.dup2(out, 1)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.argv = ["reknit", "serve", *arguments]
+    main()
+
+
+def fetch(url: str, job: Job) -> None:
+    """One GET. The framing of the answer is all that tells whether its body is whole."""
+    host = urlsplit(url)
+    last = "" if job.length is None else job.first + job.length - 1
+    part = {"Range": f"bytes={job.first}-{last}"} if job.first or job.length is not None else {}
+    connection = http.client.HTTPConnection(host.hostname or "", host.port)
+    connection.request("GET", host.path, headers=part)
+    answer = connection.getresponse()
+    if answer.status != (206 if part else 200):
+        raise RuntimeError(f"status {answer.status}: {answer.read(200).decode().strip()}")
+    dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f"{job.dest.name}.part")
+    try:
+        with dest.open("wb") as sink:
+            shutil.copyfileobj(answer, sink, 1 << 16)
+            if answer.length:  # http.client does not complain when it is read in pieces
+                raise http.client.IncompleteRead(b"", answer.length)
+        if dest is not job.dest:
+            dest.rename(job.dest)
+    except BaseException:
+        if dest is not job.dest:
+            dest.unlink(missing_ok=True)
+        raise
+    finally:
+        connection.close()
+
+
+MEMBER = Gateway()
