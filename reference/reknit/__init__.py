@@ -15,9 +15,11 @@ from reknit._errors import (
     Refused,
     ReknitError,
     SinkError,
+    SourceError,
 )
-from reknit._options import Options, Progress, Report, Stat
+from reknit._options import Options, Progress, Report, Stat, UploadReport
 from reknit._reader import Reader
+from reknit._upload import upload
 
 __all__ = [
     "CallerError",
@@ -31,11 +33,14 @@ __all__ = [
     "ReknitError",
     "Report",
     "SinkError",
+    "SourceError",
     "Stat",
     "Stream",
+    "UploadReport",
     "download",
     "open",
     "open_stream",
     "read_range",
     "stat",
+    "upload",
 ]

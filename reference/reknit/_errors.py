@@ -53,6 +53,17 @@ class SinkError(ReknitError):
         self.cause = cause
 
 
+class SourceError(ReknitError):
+    """What was to be uploaded could not be read, or changed meanwhile: nothing of it was published.
+
+    `cause` is the error behind it, if there is one.
+    """
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class StoreFault(Exception):
     """A request or a body broke on the wire. Stores raise it; the machine decides what follows.
 

@@ -32,26 +32,25 @@ class Record:
 
 def head(identity: str, representation: Representation) -> bytes:
     """The line that names the object. A later head replaces an earlier one."""
-    return _line({"reknit": VERSION, "object": identity, **asdict(representation)})
+    return line({"reknit": VERSION, "object": identity, **asdict(representation)})
 
 
 def mark(offset: int, crc: int) -> bytes:
     """The line that claims `offset` bytes."""
-    return _line([offset, crc])
+    return line([offset, crc])
 
 
 def read(lines: Iterable[bytes], identity: str) -> Record | None:
     """Read a journal; None unless it names `identity`. Damaged lines count as absent."""
     found: Representation | None = None
     marks: set[tuple[int, int]] = set()
-    for line in lines:
-        entry = _entry(line)
-        if isinstance(entry, dict):
-            if entry.pop("reknit", None) != VERSION or entry.pop("object", None) != identity:
+    for said in map(entry, lines):
+        if isinstance(said, dict):
+            if said.pop("reknit", None) != VERSION or said.pop("object", None) != identity:
                 return None
-            found = _representation(entry)
-        elif isinstance(entry, list) and len(entry) == 2:
-            marks.add((entry[0], entry[1]))
+            found = _representation(said)
+        elif isinstance(said, list) and len(said) == 2:
+            marks.add((said[0], said[1]))
     return None if found is None else Record(found, tuple(sorted(marks)))
 
 
@@ -72,12 +71,14 @@ def proved(data: BinaryIO, marks: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return best
 
 
-def _line(entry: object) -> bytes:
+def line(entry: object) -> bytes:
+    """One line, guarded by its CRC."""
     text = json.dumps(entry, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _entry(line: bytes) -> Any:
+def entry(line: bytes) -> Any:
+    """What the line says; None when it is damaged."""
     crc, _, text = line.rstrip(b"\n").partition(b" ")
     try:
         return json.loads(text) if int(crc, 16) == zlib.crc32(text) else None
@@ -85,9 +86,9 @@ def _entry(line: bytes) -> Any:
         return None
 
 
-def _representation(entry: dict[str, Any]) -> Representation | None:
+def _representation(said: dict[str, Any]) -> Representation | None:
     try:
-        digests = tuple(Digest(**digest) for digest in entry.pop("digests"))
-        return Representation(**entry, digests=digests)
+        digests = tuple(Digest(**digest) for digest in said.pop("digests"))
+        return Representation(**said, digests=digests)
     except (TypeError, KeyError):
         return None

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from reknit._checksums import Digest, wanted
 from reknit._errors import CallerError
@@ -14,7 +15,7 @@ from reknit._retry import Limits
 
 @dataclass(frozen=True)
 class Options:
-    """Everything about a download but its URL and destination. Times are in seconds, sizes in bytes.
+    """Everything about a transfer but its URL and its file. Times are in seconds, sizes in bytes.
 
     Raises CallerError when a value makes no sense.
     """
@@ -51,6 +52,17 @@ class Options:
     store: Mapping[str, str] = field(default_factory=dict)
     """Settings of the store; each store's module lists its own, with the environment variables behind them.
     """
+    part_size: int = 8 << 20
+    """Uploads: larger objects go to S3 and Swift in parts of this size. More when the store demands it: S3
+    takes no part below 5 MiB, and 10,000 of them."""
+    at_once: int = 1
+    """Uploads: how many parts are sent at the same time. One more than that is held in memory."""
+    keep: bool = True
+    """Uploads: when the store kept failing, leave what it has, so that the same call later goes on. Without,
+    it is removed, as it is after every other error."""
+    journal: str | Path | None = None
+    """Uploads: the folder of the records of uploads under way, and of those that could not be removed.
+    Without: reknit/uploads below XDG_STATE_HOME, or below ~/.local/state."""
     sleep: Callable[[float], None] = time.sleep
     """How to wait; for tests."""
     roll: Callable[[], float] = random.random
@@ -59,6 +71,8 @@ class Options:
     def __post_init__(self) -> None:
         if min(self.idle_timeout, self.connect_timeout) <= 0 or self.buffer < 1 or self.checkpoint_bytes < 1:
             raise CallerError("timeouts, buffer and checkpoint_bytes must be above zero")
+        if self.part_size < 1 or self.at_once < 1:
+            raise CallerError("part_size and at_once must be above zero")
         if min(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap) < 0:
             raise CallerError("attempts, restarts and backoff must not be negative")
         if "range" in map(str.lower, self.headers):
@@ -107,6 +121,24 @@ class Report:
     """Body bytes that were received more than once or thrown away."""
     verified: str | None
     """The digests that were verified, like "md5 (etag)", or None when there were none to verify."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReport:
+    """What a finished upload took."""
+
+    bytes: int
+    requests: int
+    reused: int
+    """Bytes that an earlier call had stored, and that were not sent again."""
+    resent: int
+    """Bytes that were sent more than once."""
+    restarts: int
+    """How often it began anew, or an answer of the store put what it had in doubt."""
+    verified: str | None
+    """By what the object in the store is proved to be the source, like "md5 (etag)"; None when by its size
+    at most."""
     seconds: float
 
 

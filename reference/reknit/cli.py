@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from reknit import CallerError, Exhausted, Options, Progress, Refused, ReknitError, download
+from reknit import CallerError, Exhausted, Options, Progress, Refused, ReknitError, download, upload
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -39,7 +40,7 @@ def get(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Download URL to DEST, continuing what an earlier run left behind."""
-    try:
+    with _told(url):
         options = Options(
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
@@ -52,6 +53,18 @@ def get(
         )
         with _bar(progress and not quiet) as show:
             report = download(url, dest, options=options, progress=show)
+    if not quiet:
+        typer.echo(
+            f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
+            f"{report.restarts} restarted, {report.verified or 'no digest'} verified"
+        )
+
+
+@contextmanager
+def _told(url: str) -> Generator[None, None, None]:
+    """Ends the command with the reason and the status of what went wrong."""
+    try:
+        yield
     except CallerError as error:
         _fail(str(error), 2)
     except Exhausted as error:
@@ -61,12 +74,7 @@ def get(
     except ReknitError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted; what arrived is kept: run the same command again to continue", 130)
-    if not quiet:
-        typer.echo(
-            f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
-            f"{report.restarts} restarted, {report.verified or 'no digest'} verified"
-        )
+        _fail("interrupted; what went over is kept: run the same command again to continue", 130)
 
 
 @app.command()
@@ -115,6 +123,57 @@ def _public(url: str) -> str:
     return re.sub(
         r"^([a-z0-9+.-]+://)[^/?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0], flags=re.IGNORECASE
     )
+
+
+@app.command()
+def put(
+    source: Annotated[str, typer.Argument(help="The file to store; - reads standard input.")],
+    url: Annotated[
+        str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
+    ],
+    idle_timeout: Annotated[float, typer.Option(help="Seconds the network may stay silent.")] = 30.0,
+    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
+    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
+    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
+    expect: Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")] = None,
+    verify: Annotated[bool, typer.Option(help="Verify the digest the store offers.")] = True,
+    part_size: Annotated[int, typer.Option(help="Bytes of a part, where an object goes in parts.")] = 8 << 20,
+    at_once: Annotated[int, typer.Option(help="Parts sent at the same time.")] = 1,
+    keep: Annotated[
+        bool, typer.Option(help="Leave what is stored for a later run when the store fails.")
+    ] = True,
+    journal: Annotated[
+        Path | None, typer.Option(help="The folder of the records of uploads under way.")
+    ] = None,
+    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
+    store: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Store SOURCE at URL, continuing what an earlier run left behind."""
+    with _told(url):
+        options = Options(
+            idle_timeout=idle_timeout,
+            connect_timeout=connect_timeout,
+            attempts=attempts,
+            backoff_base=backoff_base,
+            expect=expect,
+            verify=verify,
+            part_size=part_size,
+            at_once=at_once,
+            keep=keep,
+            journal=journal,
+            headers=_pairs(header, ":"),
+            store=_pairs(store, "="),
+        )
+        with _bar(progress and not quiet) as show:
+            given = sys.stdin.buffer if source == "-" else source
+            report = upload(given, url, options=options, progress=show)
+    if not quiet:
+        typer.echo(
+            f"{_public(url)}: {report.bytes} bytes in {report.seconds:.1f} s, {report.reused} reused, "
+            f"{report.resent} sent again, {report.verified or 'no digest'} verified"
+        )
 
 
 def _pairs(given: list[str] | None, separator: str) -> dict[str, str]:

@@ -12,8 +12,9 @@ from reknit._errors import CallerError
 from reknit._options import Options
 from reknit._representation import Dialect
 from reknit.stores._base import Response
+from reknit.stores._uploader import Body, Uploader
 
-__all__ = ["Response", "Store", "StoreModule", "open_store"]
+__all__ = ["Body", "Response", "Store", "StoreModule", "Uploader", "open_store", "open_uploader"]
 
 
 class Store(Protocol):
@@ -39,7 +40,7 @@ class Store(Protocol):
 
 
 class StoreModule(Protocol):
-    """What a module in this package offers."""
+    """What a module in this package offers. One that takes uploads has an `uploader`, too (_uploader)."""
 
     SCHEMES: tuple[str, ...]
 
@@ -49,6 +50,19 @@ class StoreModule(Protocol):
 
 def open_store(url: str, options: Options) -> Store:
     """The store for `url`, by its scheme. Raises CallerError when no store knows it."""
+    return _module(url).connect(url, options)
+
+
+def open_uploader(url: str, options: Options) -> Uploader:
+    """The one who takes the object at `url`. Raises CallerError when nobody does."""
+    module = _module(url)
+    make = getattr(module, "uploader", None)
+    if make is None:
+        raise CallerError(f"nothing can be uploaded to {module.SCHEMES[0]}://")
+    return cast("Uploader", make(url, options))
+
+
+def _module(url: str) -> StoreModule:
     try:
         scheme = urlsplit(url).scheme.lower()
     except ValueError as error:
@@ -58,7 +72,7 @@ def open_store(url: str, options: Options) -> Store:
         raise CallerError(
             f"no store for {scheme or 'a URL without a scheme'}: known are {', '.join(sorted(_schemes()))}"
         )
-    return module.connect(url, options)
+    return module
 
 
 @lru_cache(maxsize=64)

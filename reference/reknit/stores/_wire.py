@@ -30,7 +30,7 @@ _MAX_INTERIM = 100
 _PORTS = {"http": 80, "https": 443}
 
 
-class _FinalResponse(http.client.HTTPResponse):
+class FinalResponse(http.client.HTTPResponse):
     """Reads on until the status is final (RFC 9110 §15.2): http.client takes 102 and 103 for the answer."""
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -127,7 +127,7 @@ def ask(
     """
     public = {"User-Agent": "reknit", "Accept": "*/*"}
     ours = {**ours, "Accept-Encoding": "identity"}
-    headers = _merged(public, private or {}, ours)
+    headers = merged(public, private or {}, ours)
     for left in range(hops, -1, -1):
         response = _once(method, url, headers, options)
         target = urljoin(url, _quoted(response.headers.get("location", "").encode("latin-1")))
@@ -136,8 +136,8 @@ def ask(
             # A redirect that leads nowhere, or on and on, is an answer: asking again gets the same.
             return response
         response.close()
-        if not _same_origin(url, target):
-            headers = _merged(public, ours)
+        if not same_origin(url, target):
+            headers = merged(public, ours)
         url = target
     raise AssertionError("the last redirect is returned")
 
@@ -188,11 +188,30 @@ def basic(parts: SplitResult) -> str:
 
 
 def _once(method: str, url: str, headers: dict[str, tuple[str, str]], options: Options) -> HttpResponse:
+    connection = prepare(method, url, headers, options)
+    try:
+        connect(connection)
+        connection.sock.settimeout(options.idle_timeout)
+        connection.endheaders()
+        return HttpResponse(connection, connection.getresponse())
+    except Exception as error:
+        connection.close()
+        raise error if isinstance(error, (StoreFault, CallerError)) else as_fault(error) from error
+
+
+def prepare(
+    method: str,
+    url: str,
+    headers: dict[str, tuple[str, str]],
+    options: Options,
+    kept: http.client.HTTPConnection | None = None,
+) -> http.client.HTTPConnection:
+    """A connection for this request, `kept` or one to be opened, with the head ready to be sent."""
     parts = urlsplit(url)
     target = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
     try:
         proxy = _proxy(parts)
-        connection = _connection(parts, proxy, options)
+        connection = kept or _connection(parts, proxy, options)
         if proxy is not None and parts.scheme == "http":
             target = f"http://{parts.netloc}{target}"
             headers = headers | _proxy_login(proxy)
@@ -201,14 +220,7 @@ def _once(method: str, url: str, headers: dict[str, tuple[str, str]], options: O
             connection.putheader(name, value)
     except (ValueError, http.client.InvalidURL) as error:
         raise CallerError(f"cannot ask for this: {error}") from error
-    try:
-        _connect(connection)
-        connection.sock.settimeout(options.idle_timeout)
-        connection.endheaders()
-        return HttpResponse(connection, connection.getresponse())
-    except Exception as error:
-        connection.close()
-        raise error if isinstance(error, (StoreFault, CallerError)) else as_fault(error) from error
+    return connection
 
 
 def _connection(
@@ -227,11 +239,12 @@ def _connection(
             connection.set_tunnel(parts.hostname or "", parts.port or 443, dict(_proxy_login(proxy).values()))
     else:
         connection = http.client.HTTPConnection(host, port, timeout=options.connect_timeout)
-    connection.response_class = _FinalResponse
+    connection.response_class = FinalResponse
     return connection
 
 
-def _connect(connection: http.client.HTTPConnection) -> None:
+def connect(connection: http.client.HTTPConnection) -> None:
+    """Open it. Raises StoreFault, and CallerError for a host that cannot be one."""
     try:
         connection.connect()
     except ssl.SSLError as error:
@@ -270,11 +283,11 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
 
 
 def _proxy_login(proxy: SplitResult) -> dict[str, tuple[str, str]]:
-    return _merged({"Proxy-Authorization": basic(proxy)}) if proxy.username else {}
+    return merged({"Proxy-Authorization": basic(proxy)}) if proxy.username else {}
 
 
-def _merged(*parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Names without regard to case; the later ones win."""
+def merged(*parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Headers by lower-case name. Names without regard to case; the later ones win."""
     return {name.lower(): (name, value) for part in parts for name, value in part.items()}
 
 
@@ -282,7 +295,7 @@ def _quoted(text: str | bytes) -> str:
     return quote(text, safe="!#$%&'()*+,/:;=?@[]~")
 
 
-def _same_origin(one: str, other: str) -> bool:
+def same_origin(one: str, other: str) -> bool:
     """RFC 9110 §4.3.1: scheme, host, port. A step up from http to https on one host counts as the same."""
     a, b = ((p.scheme, p.hostname, p.port or _PORTS[p.scheme]) for p in (urlsplit(one), urlsplit(other)))
     return a == b or (a[1] == b[1] and a[::2] == ("http", 80) and b[::2] == ("https", 443))

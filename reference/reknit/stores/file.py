@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -11,7 +14,9 @@ from urllib.parse import unquote, urlsplit
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
+from reknit._upload_events import Shape, Told
 from reknit.stores._base import Head, Response, pinned
+from reknit.stores._uploader import Body, UploaderBase
 
 SCHEMES = ("file",)
 
@@ -22,7 +27,7 @@ class FileStore:
     dialect = Dialect("If-Match")
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.identity = f"file {path}"
 
     def stat(self) -> Response:
@@ -53,10 +58,10 @@ class FileStore:
         return False
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _facts(self) -> os.stat_result:
-        return self._path.stat()
+        return self.path.stat()
 
 
 class HeldFile(FileStore):
@@ -102,6 +107,51 @@ class _Body(Head):
             self._fd = -1
 
 
+class FileUploader(UploaderBase):
+    """A temporary file beside the target, flushed, then renamed onto it."""
+
+    shape = Shape("whole", FileStore.dialect)
+
+    def __init__(self, store: FileStore, path: Path) -> None:
+        self._store, self._path = store, Path(os.path.realpath(path))
+        self.identity = store.identity
+
+    def put(self, body: Body) -> Told:
+        """The name holds the old content or all of the new, after a power cut too."""
+        beside = self._path.parent / f".{self._path.name[:150]}.reknit-put-{secrets.token_hex(4)}"
+        try:
+            if self._path.exists() and not self._path.is_file():
+                return Told(409, {"x-reknit-reason": "not a regular file"})
+            with beside.open("xb", buffering=0) as file:
+                for block in body.blocks():
+                    while block:
+                        block = block[file.write(block) :]
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            return Told(_status(error), {"x-reknit-reason": error.strerror or ""})
+        finally:
+            with suppress(OSError):
+                beside.unlink()
+        return Told(201, {})
+
+    def stat(self) -> Told:
+        """Size and validator."""
+        head = self._store.stat()
+        return Told(head.status, head.headers)
+
+
+def uploader(url: str, options: Options) -> FileUploader:
+    """The way to store one file. Raises CallerError unless the URL is file:///absolute/path."""
+    store = connect(url, options)
+    return FileUploader(store, store.path)
+
+
 def connect(url: str, options: Options) -> FileStore:
     """A store for one file. Raises CallerError unless the URL is file:///absolute/path."""
     parts = urlsplit(url)
@@ -116,5 +166,10 @@ def _head(facts: os.stat_result) -> dict[str, str]:
 
 
 def _refusal(error: OSError) -> Response:
-    status = {FileNotFoundError: 404, NotADirectoryError: 404, PermissionError: 403}.get(type(error), 400)
-    return Head(status, {"x-reknit-reason": error.strerror or ""})
+    return Head(_status(error), {"x-reknit-reason": error.strerror or ""})
+
+
+def _status(error: OSError) -> int:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 507  # RFC 4918 §11.5; not one to be asked again
+    return {FileNotFoundError: 404, NotADirectoryError: 404, PermissionError: 403}.get(type(error), 400)

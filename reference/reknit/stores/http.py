@@ -4,6 +4,9 @@ A resume is bound by If-Range (RFC 9110 §13.1.5) rather than If-Match: when the
 one comes whole in the same round trip, and a server that knows neither condition or range answers 200 as
 well. A server that ignores If-Range alone is caught by the entity tag of its 206.
 
+Uploads are a PUT; with the setting `upload` in `Options.store` they are something else that a module
+`_http_NAME` beside this one knows, on servers that speak it.
+
 Only `Options.headers` and the user information of the URL are credentials here; `Options.renew` may return a
 fresh URL, or fresh headers.
 """
@@ -11,13 +14,18 @@ fresh URL, or fresh headers.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reknit._errors import CallerError
 from reknit._options import Options
 from reknit._representation import Dialect
+from reknit._upload_events import Shape, Told
 from reknit.stores._base import Response
+from reknit.stores._lines import Lines
+from reknit.stores._uploader import Body, Uploader, UploaderBase
 from reknit.stores._wire import ask, basic, range_headers
 
 SCHEMES = ("http", "https")
@@ -65,6 +73,12 @@ class HttpStore:
             self._adopt(fresh)
         return True
 
+    def sent_by(
+        self, lines: Lines, method: str, headers: Mapping[str, str], body: Body | None = None
+    ) -> Told:
+        """One request for the URL, for an upload."""
+        return lines.ask(method, self._url, headers, self._private, body, hops=10).told()
+
     def _adopt(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme.lower() not in SCHEMES or not parts.hostname:
@@ -81,6 +95,44 @@ def connect(url: str, options: Options) -> HttpStore:
         return HttpStore(url, options)
     except ValueError as error:
         raise CallerError(f"not an http URL: {error}") from None
+
+
+class HttpUploader(UploaderBase):
+    """PUT, and HEAD to see what became of it (RFC 9110 §9.3.4)."""
+
+    shape = Shape("whole", HttpStore.dialect)
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._store, self._lines = connect(url, options), Lines(options)
+        self.identity = self._store.identity
+
+    def put(self, body: Body) -> Told:
+        """PUT."""
+        return self._store.sent_by(self._lines, "PUT", {}, body)
+
+    def stat(self) -> Told:
+        """HEAD."""
+        return self._store.sent_by(self._lines, "HEAD", {})
+
+    def renew(self) -> bool:
+        """Ask the caller for a fresh link or fresh headers."""
+        return self._store.renew()
+
+    def close(self) -> None:
+        """See Uploader.close."""
+        self._lines.close()
+
+
+def uploader(url: str, options: Options) -> Uploader:
+    """The way to store one URL. Raises CallerError when it is not one, or the way is not known."""
+    kind = options.store.get("upload", "put")
+    if kind == "put":
+        return HttpUploader(url, options)
+    name = f"reknit.stores._http_{kind}"
+    if not kind.isidentifier() or importlib.util.find_spec(name) is None:
+        raise CallerError(f"upload is put, ietf or tus, not {kind!r}")
+    made: Uploader = importlib.import_module(name).uploader(url, options)
+    return made
 
 
 def _identity(url: str) -> str:
