@@ -1,4 +1,4 @@
-"""Run a mixed sample over and over with every core busy; any verdict or figure that changes is an error of ours.
+"""Run a mixed sample over and over with every core busy; any verdict or figure that changes is our error.
 
     python tools/stress.py [--repeats 2000] [--driver reknit] [--driver naive]
 
