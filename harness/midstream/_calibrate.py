@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import random
@@ -22,19 +21,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from midstream._calibration import ENDINGS, Calibration, Measured, Row
 from midstream._content import Content
-from midstream._errors import HarnessError, SetupError, UsageError
+from midstream._errors import SetupError
 from midstream._evidence import fold
 from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream.injectors import Injector, Plan, RunningInjector, Session
 from midstream.stores import RunningStore, Store, Traits
 
-ENDINGS = ("fin", "rst", "half", "stall")
 SIZE = 1 << 20  # of the object that is cut
 SMALL = 1024  # of the one whose answers are timed
 LARGE = 256 << 20  # of the one whose bytes are
@@ -42,55 +40,6 @@ ROUNDS = 300  # answers that are timed
 ARMED_ROUNDS = 60
 WAIT = 30.0
 QUIET = 0.02  # seconds in which nothing may come behind a stall
-BEGIN, END = "<!-- calibration -->", "<!-- end of calibration -->"
-
-
-@dataclass
-class Row:
-    """One ending of one injector. `off` are the differences seen, delivered minus requested."""
-
-    ending: str
-    trials: int = 0
-    exact: int = 0
-    off: dict[int, int] = field(default_factory=dict)
-    wrong_end: int = 0
-    trouble: int = 0
-    reason: str = ""  # why it is not carried
-
-    @property
-    def carried(self) -> bool:
-        return not self.reason
-
-
-@dataclass
-class Measured:
-    """One injector; times in seconds, rate in bytes per second."""
-
-    injector: str
-    version: str
-    rows: list[Row] = field(default_factory=list)
-    latency: float = 0.0  # added to an answer
-    armed: float = 0.0  # added to the first byte of an answer that a rule is for
-    rate: float = 0.0
-
-    @property
-    def exact(self) -> bool:
-        return all(r.exact == r.trials for r in self.rows if r.carried)
-
-
-@dataclass
-class Calibration:
-    """All of it, with where and when."""
-
-    machine: str
-    date: str
-    trials: int
-    direct_rate: float
-    direct_latency: float
-    injectors: list[Measured] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"schema": 1, **asdict(self)}
 
 
 class Source:
@@ -357,77 +306,3 @@ def _one(
         return measured
     finally:
         running.stop()
-
-
-# --- what is shown
-
-
-def _cell(row: Row) -> str:
-    if not row.carried:
-        return "not carried"
-    text = f"{row.exact} of {row.trials}"
-    if row.off:
-        worst = max(row.off, key=abs)
-        text += f", worst {worst:+d} bytes"
-    if row.wrong_end:
-        text += f", {row.wrong_end} wrong endings"
-    if row.trouble:
-        text += f", {row.trouble} seen as inexact"
-    return text
-
-
-def markdown(found: Calibration) -> str:
-    """The table for the docs."""
-    head = ["injector", "version", *(f"exact: {e}" for e in ENDINGS)]
-    head += ["added to an answer", "added to a first byte with a rule", "throughput"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for one in found.injectors:
-        cells = [f"`{one.injector}`", one.version or "bundled", *map(_cell, one.rows)]
-        cells += [f"{one.latency * 1000:.2f} ms", f"{max(0.0, one.armed) * 1000:.1f} ms"]
-        cells += [f"{one.rate / 1e6:,.0f} MB/s"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        f"{found.trials} trials of each ending, a quarter of them with a slow reader; the byte drawn anew "
-        f"for each. Without an injector: {found.direct_latency * 1000:.2f} ms an answer, "
-        f"{found.direct_rate / 1e6:,.0f} MB/s.",
-        f"Measured on {found.date}: {found.machine}.",
-    ]
-    reasons = {r.reason: None for one in found.injectors for r in one.rows if r.reason}
-    lines += [f"Not carried: {reason}." for reason in reasons]
-    return "\n".join(lines) + "\n"
-
-
-def put_into(path: Path, table: str) -> None:
-    """Replace what stands between the markers of a file; raises UsageError when it has none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--docs {path}: {error.strerror}") from None
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UsageError(f"--docs {path}: no {BEGIN} and {END} in it")
-    path.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")
-
-
-def write(found: Calibration, out: Path) -> None:
-    """calibration.json and calibration.md in a folder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "calibration.json").write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
-        (out / "calibration.md").write_text(markdown(found), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror}") from None
-
-
-def check(found: Calibration) -> None:
-    """Raises HarnessError when an ending that is carried did not come out exact every time."""
-    bad = [
-        f"{one.injector} {row.ending}: {_cell(row)}"
-        for one in found.injectors
-        for row in one.rows
-        if row.carried and row.exact != row.trials
-    ]
-    if bad:
-        raise HarnessError(f"not exact here: {'; '.join(bad)}")

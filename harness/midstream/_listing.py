@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from midstream import _calibration
 from midstream._catalog import bundled, properties
 from midstream._registry import Availability, members
 
@@ -79,12 +80,22 @@ def line(what: str, row: dict[str, Any]) -> str:
     return f"{row['id']:<16} {row['summary']}{note}"
 
 
-def doctor() -> list[dict[str, Any]]:
-    """What can be used here, per member of every family that depends on something."""
+def _exactness(found: _calibration.Calibration | None, injector: str, version: str) -> str:
+    one, reason = _calibration.measured(found, injector, version)
+    return _calibration.line(one) if one else reason
+
+
+def doctor(out: Path) -> list[dict[str, Any]]:
+    """What can be used here, per member of every family that depends on something.
+
+    Of an injector also what was measured last, by what lies in the folder of the reports.
+    """
+    calibration = _calibration.read(out)
     found = []
     for family in ("stores", "injectors", "drivers"):
         for name, member in members(family):
             a = _availability(member)
+            exactness = _exactness(calibration, name, a.version) if family == "injectors" else None
             found.append(
                 {
                     "id": name,
@@ -93,6 +104,7 @@ def doctor() -> list[dict[str, Any]]:
                     "version": a.version,
                     "how": a.how if a.available else a.reason,
                     "hint": a.hint,
+                    "calibration": exactness,
                 }
             )
     return found

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from midstream import _calibration
 from midstream._campaign import Campaign, Matrix, Tally
 from midstream._catalog import read_scenarios, scenario_folder
 from midstream._errors import HarnessError, SetupError, UsageError
@@ -180,6 +181,13 @@ def execute(
         )
 
 
+def _info(matrix: Matrix, out: Path, total: int, version: str) -> RunInfo:
+    known = _calibration.read(out)
+    versions = {injector.id: injector.available().version for injector in matrix.injectors}
+    where = _calibration.where(known) if known else ""
+    return RunInfo(version, matrix.seed, total, out, _calibration.rows(known, versions), where)
+
+
 def _execute(
     matrix: Matrix,
     out: Path,
@@ -190,7 +198,7 @@ def _execute(
     screen: _Plain,
     wire: bool,
 ) -> int:
-    reports = _Reports(RunInfo(version, matrix.seed, total, out))
+    reports = _Reports(_info(matrix, out, total, version))
     summary: dict[tuple[str, str, str], Counter[str]] = {}
 
     def on_result(result: Result) -> None:

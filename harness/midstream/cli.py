@@ -203,18 +203,24 @@ def list_(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON array of objects.")] = False) -> None:
-    """Say what can be used here, in which version, and what to do about the rest."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array of objects.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the reports; what calibrate measured is looked for below it.")
+    ] = OUT,
+) -> None:
+    """Say what can be used here, in which version, how exact it is, and what to do about the rest."""
     from midstream import _listing
 
-    rows = _listing.doctor()
+    rows = _listing.doctor(out)
     if as_json:
         say(json.dumps(rows, indent=1))
         return
     for row in rows:
         mark = "ok     " if row["available"] else "missing"
         tail = f"{row['version']} {row['how']}".strip() if row["available"] else row["hint"]
-        say(f"{mark} {row['family']:<10} {row['id']:<14} {tail}")
+        calibration = f"; {row['calibration']}" if row["available"] and row["calibration"] else ""
+        say(f"{mark} {row['family']:<10} {row['id']:<14} {tail}{calibration}")
 
 
 @app.command()
@@ -246,7 +252,7 @@ def calibrate(
     ] = None,
 ) -> None:
     """Measure how exact each injector is here, the latency it adds and its throughput."""
-    from midstream import _calibrate, _registry
+    from midstream import _calibrate, _calibration, _registry
 
     here = [name for name, kind in _registry.members("injectors") if kind.available().available]
 
@@ -255,11 +261,11 @@ def calibrate(
             sys.stderr.write(f"{text}\n")
 
     found = _calibrate.calibrate(injector or here, trials, tell)
-    _calibrate.write(found, out)
+    _calibration.write(found, out)
     if docs:
-        _calibrate.put_into(docs, _calibrate.markdown(found))
-    say(json.dumps(found.as_json(), indent=1) if as_json else _calibrate.markdown(found))
-    _calibrate.check(found)
+        _calibration.put_into(docs, _calibration.markdown(found))
+    say(json.dumps(found.as_json(), indent=1) if as_json else _calibration.markdown(found))
+    _calibration.check(found)
 
 
 @app.command()

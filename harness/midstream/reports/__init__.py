@@ -8,7 +8,7 @@ hundred thousand cases costs no more than one of ten.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +18,18 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is the same for all cases of a run. `total` is None when it is not known beforehand."""
+    """What is the same for all cases of a run. `total` is None when it is not known beforehand.
+
+    `calibration` is a table of how exact its injectors are here, the first row its head; `calibrated` says
+    when and where that was measured.
+    """
 
     version: str
     seed: int
     total: int | None
     out: Path
+    calibration: Sequence[Sequence[str]] = ()
+    calibrated: str = ""
 
 
 class Report(ABC):

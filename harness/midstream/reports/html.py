@@ -58,6 +58,10 @@ _PAGE = """<!doctype html>
 {% for cell in row.cells %}<td>{% for v, n in cell %}
 <span class="v {{ kinds[v] }}">{{ v }}{% if n > 1 %} {{ n }}{% endif %}</span>{% endfor %}</td>{% endfor %}
 </tr>{% endfor %}</tbody></table>
+{% if info.calibration %}<h2>How exact the injectors are here</h2>
+<table><thead><tr>{% for cell in info.calibration[0] %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in info.calibration[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table><p class="sub">{{ info.calibrated }}</p>{% endif %}
 <details><summary>What the verdicts mean</summary><table>
 {% for v, text in meanings %}
 <tr><td><span class="v {{ kinds[v] }}">{{ v }}</span></td><td>{{ text }}</td></tr>{% endfor %}

@@ -254,11 +254,29 @@ def test_doctor(box: Box) -> None:
     assert (done.status, done.err) == (0, "")
     rows = json.loads(done.out)
     for row in rows:
-        assert list(row) == ["id", "family", "available", "version", "how", "hint"]
+        assert list(row) == ["id", "family", "available", "version", "how", "hint", "calibration"]
         assert row["available"] or (row["how"] and row["hint"])
     found = {(row["family"], row["id"]) for row in rows}
     assert {("stores", "origin"), ("injectors", "embedded"), ("drivers", "reknit")} <= found
     assert len(box("doctor").out.splitlines()) == len(rows)
+
+
+def test_what_was_measured_is_shown(box: Box) -> None:
+    """What calibrate found out stands beside the injector, and in the report of a run."""
+    page = box.folder / "midstream-out/index.html"
+    none = "not calibrated here; midstream calibrate"
+    assert f"embedded       bundled; {none}" in box("doctor").out
+    assert box("run", "closed-behind-head", "--store", "origin").status == 0
+    assert f"<td>{none}</td>" in page.read_text()
+    assert box("calibrate", "--injector", "embedded", "--trials", "2").status == 0
+    exact = "exact: fin 2 of 2, rst 2 of 2, half 2 of 2, stall 2 of 2; "
+    assert f"embedded       bundled; {exact}" in box("doctor").out
+    assert exact not in box("doctor", "--out", "elsewhere").out
+    (row,) = [r for r in json.loads(box("doctor", "--json").out) if r["id"] == "embedded"]
+    assert row["calibration"].startswith(exact)
+    assert box("run", "closed-behind-head", "--store", "origin").status == 0
+    assert page.read_text().count("<td>2 of 2</td>") == 4
+    assert "Measured on 2" in page.read_text()
 
 
 def test_schema(box: Box) -> None:

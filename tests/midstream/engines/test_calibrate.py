@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from midstream import _calibrate
-from midstream._calibrate import BEGIN, END, Calibration, Measured, RawClient, Row
+from midstream import _calibrate, _calibration
+from midstream._calibrate import RawClient
+from midstream._calibration import BEGIN, END, Calibration, Measured, Row
 from midstream._errors import HarnessError, SetupError, UsageError
 from midstream._registry import Availability
 from midstream.injectors.embedded import Embedded
@@ -29,7 +30,7 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_calibrate, "ARMED_ROUNDS", 3)
     told: list[str] = []
     found = _calibrate.calibrate(["embedded"], 4, told.append)
-    _calibrate.check(found)
+    _calibration.check(found)
     (one,) = found.injectors
     assert [(r.ending, r.trials, r.exact) for r in one.rows] == [
         (ending, 4, 4) for ending in ("fin", "rst", "half", "stall")
@@ -37,7 +38,7 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.rate > 0
     assert found.direct_latency > 0
     assert told == [f"embedded: {w}" for w in ("fin", "rst", "half", "stall", "times")]
-    _calibrate.write(found, tmp_path / "out")
+    _calibration.write(found, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert record["schema"] == 1
     assert record["injectors"][0]["rows"][0]["exact"] == 4
@@ -56,14 +57,46 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_cells(row: Row, cell: str) -> None:
     """A table says how often and how far off."""
-    assert f"| {cell} |" in _calibrate.markdown(calibration(row))
+    assert f"| {cell} |" in _calibration.markdown(calibration(row))
+
+
+def test_what_was_measured_last(tmp_path: Path) -> None:
+    """What was written is read back the same; what is none of ours counts as nothing."""
+    found = calibration(Row("fin", 3, 1, {-7: 1, 2: 1}), Row("half", reason="it cannot"))
+    assert _calibration.read(tmp_path) is None
+    _calibration.write(found, tmp_path / "calibration")
+    assert _calibration.read(tmp_path) == found
+    for text in ("", "[]", "{}", '{"schema": 1, "injectors": [{}]}', '{"schema": 1, "injectors": 3}'):
+        (tmp_path / "calibration" / "calibration.json").write_text(text)
+        assert _calibration.read(tmp_path) is None
+
+
+def test_what_is_known_of_an_injector() -> None:
+    """Its figures, of the version that is here and no other; else what to do."""
+    endings = (Row("fin", 3, 3), Row("rst", 3, 3), Row("half", reason="it cannot"), Row("stall", 3, 3))
+    found = calibration(*endings)
+    here, there = found.injectors[0], Measured("other", "1.0")
+    found.injectors.append(there)
+    assert _calibration.measured(found, "embedded", "") == (here, "")
+    assert _calibration.line(here) == (
+        "exact: fin 3 of 3, rst 3 of 3, half not carried, stall 3 of 3; 1.00 ms added to an answer, 500 MB/s"
+    )
+    none, old = "not calibrated here; midstream calibrate", "calibrated as 1.0, which is not the one here"
+    assert _calibration.measured(None, "embedded", "") == (None, none)
+    assert _calibration.measured(found, "absent", "") == (None, none)
+    assert _calibration.measured(found, "other", "1.1") == (None, f"{old}; midstream calibrate")
+    cells = ["3 of 3", "3 of 3", "not carried", "3 of 3", "1.00 ms", "2.0 ms", "500 MB/s"]
+    assert _calibration.rows(found, {"embedded": "", "other": "1.1"})[1:] == [
+        ["embedded", "bundled", *cells],
+        ["other", "1.1", f"{old}; midstream calibrate"],
+    ]
 
 
 def test_what_is_not_exact_is_an_error() -> None:
     """An ending that is carried and not exact ends the command as our own error; one not carried does not."""
     with pytest.raises(HarnessError, match="not exact here: embedded rst: 1 of 2, worst -5 bytes"):
-        _calibrate.check(calibration(Row("rst", 2, 1, {-5: 1})))
-    _calibrate.check(calibration(Row("half", reason="it cannot")))
+        _calibration.check(calibration(Row("rst", 2, 1, {-5: 1})))
+    _calibration.check(calibration(Row("half", reason="it cannot")))
 
 
 def test_an_injector_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,13 +111,13 @@ def test_between_the_markers(tmp_path: Path) -> None:
     """Only what stands between the markers is replaced; a file without them is named."""
     page = tmp_path / "engines.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
-    _calibrate.put_into(page, "new\n")
+    _calibration.put_into(page, "new\n")
     assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nbehind\n"
     page.write_text("nothing\n")
     with pytest.raises(UsageError, match="no <!-- calibration -->"):
-        _calibrate.put_into(page, "new\n")
+        _calibration.put_into(page, "new\n")
     with pytest.raises(UsageError, match="No such file"):
-        _calibrate.put_into(tmp_path / "absent", "new\n")
+        _calibration.put_into(tmp_path / "absent", "new\n")
 
 
 @pytest.fixture
