@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -73,6 +74,7 @@ class Grounds:
         self._lock = threading.RLock()
         self._places: dict[tuple[str, str, bool], Place] = {}
         self._alone = threading.Lock()
+        self._numbers = itertools.count(1)
         self._injectors: dict[str, RunningInjector] = {}
         self._controls: dict[tuple[str, str, str], Control] = {}
 
@@ -135,8 +137,9 @@ class Grounds:
             if place is None:
                 if injector not in self._injectors:
                     self._injectors[injector] = self._kinds[injector].start()
-                scratch = self._sinks / f"{store.id}-{injector}{'-alone' if alone else ''}"
-                scratch.mkdir(exist_ok=True)
+                # Each its own: cases may still be under way in the folder of a store that has died.
+                scratch = self._sinks / f"{store.id}-{injector}-{next(self._numbers)}"
+                scratch.mkdir()
                 place = Place(store, self._start(store), self._injectors[injector], scratch)
                 self._places[key] = place
             return place

@@ -308,7 +308,7 @@ def judge(seen: Seen) -> Judgement:
     if seen.control != "pass":
         return Judgement(Verdict.HARNESS_ERROR, "harness", f"the control case without faults: {seen.control}")
     if facts.trouble:
-        return Judgement(Verdict.HARNESS_ERROR, "harness", "; ".join(facts.trouble[:3]))
+        return Judgement(Verdict.HARNESS_ERROR, "harness", "; ".join(list(dict.fromkeys(facts.trouble))[:3]))
     if problem := _ours(seen):
         return Judgement(Verdict.HARNESS_ERROR, "harness", problem)
     judgement = _of_driver(seen)

@@ -339,11 +339,13 @@ def test_any_of_several_generations() -> None:
 def test_ours_first(outcome: Outcome, sink: Sink) -> None:
     """A failed control, trouble on our side and a fault that misfired come before the driver."""
     control = judge(seen(outcome, sink, control="hang: no end after 30 s"))
-    trouble = judge(seen(outcome, sink, Facts([], [], {}, ["the store died", "b", "c", "d"], 1)))
+    trouble = judge(
+        seen(outcome, sink, Facts([], [], {}, ["the store died", "the store died", "b", "c", "d"], 1))
+    )
     passed = judge(seen(outcome, sink, Facts([], [], {0: ["elsewhere", "passed"]}, [], 1)))
     absent = judge(seen(outcome, sink, Facts([], [], {0: ["absent"]}, [], 1), specs=()))
     assert control.diagnosis == "the control case without faults: hang: no end after 30 s"
-    assert trouble.diagnosis == "the store died; b; c"
+    assert trouble.diagnosis == "the store died; b; c"  # each once, the first three
     assert passed.diagnosis == f"{CUT}: its byte went by and the fault did not fire"
     assert absent.diagnosis == "rule 1: no such position in the response, so the fault cannot fire"
     for judged in (control, trouble, passed, absent):
