@@ -8,7 +8,7 @@ from midstream.stores.origin import MEMBER as ORIGIN
 
 
 def test_a_store_that_died_leaves_cases_behind() -> None:
-    """Cases of another lane may still be in the folders of the store that has died: the new one has its own."""
+    """Cases of another lane may still be in the folders of the one that has died: the new one has its own."""
     grounds = Grounds({"embedded": EMBEDDED})
     try:
         first = grounds.place(ORIGIN, "embedded")
