@@ -98,9 +98,9 @@ def test_every_name_is_documented(pages: dict[str, str]) -> None:
 
 def test_environment_variables(pages: dict[str, str], root: Path) -> None:
     """Every variable that reknit reads for a store is in its page."""
-    from reknit.stores import gridfs, s3, swift
+    from reknit.stores import gridfs, rbd, s3, swift
 
-    stores = (gridfs, s3, swift)
+    stores = (gridfs, rbd, s3, swift)
     named = [v for store in stores for variables in store._SETTINGS.values() for v in variables]
     assert not [v for v in named if f"`{v}`" not in pages["docs/reknit.md"]]
     assert not [s for store in stores for s in store._SETTINGS if f"`{s}`" not in pages["docs/reknit.md"]]

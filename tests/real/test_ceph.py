@@ -1,0 +1,178 @@
+"""Ceph block devices on a node of our own: the store's contract, and reknit's own store on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.real.conftest import need
+
+import reknit
+from midstream._content import Content
+from midstream._errors import UsageError
+from midstream._registry import load
+from midstream.injectors import RunningInjector
+from midstream.stores import Access, RunningStore, Store, Traits
+from midstream.testing.raw_stores import RawStoreContract, session
+
+
+class TestCeph(RawStoreContract):
+    """The contract that ships, with Ceph's own command as the client."""
+
+    store = "ceph"
+
+    @pytest.fixture(scope="class", autouse=True)
+    @staticmethod
+    def needed() -> None:
+        need("ceph")
+
+    def fetch(self, access: Access) -> bytes:
+        spec = access.native.removeprefix("rbd://").replace("%25", "%")
+        limits = ["--rados-osd-op-timeout", "10", "--rados-mon-op-timeout", "10"]
+        done = subprocess.run(
+            ["rbd", *limits, "export", "--no-progress", spec, "-"],
+            env={**os.environ, **access.env},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return done.stdout
+
+    def test_name_that_is_too_long(self, running: RunningStore) -> None:
+        """A key that no name of an image can hold is refused before anything is made."""
+        before = running.keys()
+        with pytest.raises(UsageError, match="too long"):
+            running.put("ö" * 40, Content(1), Traits())
+        assert running.keys() == before
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStore]:
+    need("ceph")
+    running: RunningStore = load("stores", "ceph").start(tmp_path_factory.mktemp("ceph"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def injector() -> Iterator[RunningInjector]:
+    started: RunningInjector = load("injectors", "embedded").start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def member() -> Store:
+    member: Store = load("stores", "ceph")
+    return member
+
+
+def options(access: Access, **more: object) -> reknit.Options:
+    given: dict[str, object] = {"idle_timeout": 2.0, "connect_timeout": 5.0, "backoff_base": 0.001}
+    return reknit.Options(store={"conf": access.env["CEPH_CONF"]}, **{**given, **more})  # type: ignore[arg-type]
+
+
+def test_snapshot(running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path) -> None:
+    """The snapshot that is named is fetched, in the form of this package and in that of Glance."""
+    content = Content(300_000, seed=1)
+    running.put("snapped", content, Traits())
+    with session(injector, member, running) as (base, _):
+        access = running.access("snapped", base)
+        found = reknit.stat(access.native, options=options(access))
+        assert found.size == content.size
+        assert found.etag is not None
+        fsid = found.etag.strip('"')[:36]
+        name, _, snapshot = access.native.rpartition("/")[2].partition("@")
+        for url in (access.native, f"rbd://{fsid}/rbd/{name}/{snapshot}"):
+            reknit.download(url, tmp_path / "it", options=options(access))
+            assert (tmp_path / "it").read_bytes() == content.whole()
+        with pytest.raises(reknit.CallerError, match="the cluster is"):
+            reknit.stat(f"rbd://{fsid[::-1]}/rbd/{name}/{snapshot}", options=options(access))
+
+
+def test_image_without_a_snapshot(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
+) -> None:
+    """It is read as it is, with nothing that pins it."""
+    running.put("bare", Content(300_000), Traits())
+    with session(injector, member, running) as (base, _):
+        access = running.access("bare", base)
+        url = access.native.partition("@")[0]
+        assert reknit.stat(url, options=options(access)).etag is None
+        reknit.download(url, tmp_path / "it", options=options(access))
+    assert (tmp_path / "it").read_bytes() == Content(300_000).whole()
+
+
+@pytest.mark.parametrize(("name", "told"), [("none@midstream", "404"), ("k.there@none", "404")])
+def test_missing(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path, name: str, told: str
+) -> None:
+    """An image or a snapshot that is not there is refused."""
+    running.put("there", Content(10), Traits())
+    with session(injector, member, running) as (base, _):
+        access = running.access("there", base)
+        for pool in ("rbd", "no-such-pool"):
+            with pytest.raises(reknit.Refused, match=told):
+                reknit.download(f"rbd://{pool}/{name}", tmp_path / "it", options=options(access))
+
+
+def test_silent_daemon(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
+) -> None:
+    """librados waits for ever by itself; the inactivity limit ends that, and the rest is fetched."""
+    content = Content(2_000_000, seed=3)
+    running.put("silent", content, Traits())
+    with session(injector, member, running, "TCP stall@wire+900000:forever") as (base, facts):
+        access = running.access("silent", base)
+        report = reknit.download(access.native, tmp_path / "it", options=options(access, idle_timeout=1.0))
+    assert (tmp_path / "it").read_bytes() == content.whole()
+    assert (report.resumes, report.restarts) == (1, 0)
+    assert len(facts[0].fired) == 1
+
+
+def test_nobody_there(running: RunningStore, tmp_path: Path) -> None:
+    """Where nobody listens at the daemon's port, the limits end each attempt, and the attempts end."""
+    running.put("away", Content(10), Traits())
+    access = running.access("away", "tcp://127.0.0.1:1")
+    short = options(access, idle_timeout=1.0, connect_timeout=1.0, attempts=1)
+    with pytest.raises(reknit.Exhausted, match="timeout"):
+        reknit.download(access.native, tmp_path / "it", options=short)
+    assert not (tmp_path / "it").exists()
+
+
+def test_removed_while_it_is_read(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
+) -> None:
+    """What is removed under the reader reads as zeros; that is noticed, and nothing is published."""
+    running.put("removed", Content(9 << 20), Traits())
+    with session(injector, member, running) as (base, _):
+        access = running.access("removed", base)
+        seen: list[int] = []
+
+        def remove(progress: reknit.Progress) -> None:
+            if not seen and progress.done > 1 << 20:
+                seen.append(progress.done)
+                running.delete("removed")
+
+        with pytest.raises(reknit.ReknitError):
+            reknit.download(access.native, tmp_path / "it", options=options(access), progress=remove)
+    assert seen
+    assert not (tmp_path / "it").exists()
+
+
+def test_part_and_stream(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
+) -> None:
+    """A part is exactly its bytes; a reader goes on over cuts."""
+    content = Content(5_000_000, seed=4)
+    running.put("part", content, Traits())
+    faults = ("TCP cut@wire+400000:rst", "TCP cut@wire+900000:fin")
+    with session(injector, member, running, *faults) as (base, facts):
+        access = running.access("part", base)
+        reknit.download(access.native, tmp_path / "it", options=options(access), first=4_194_303, length=3)
+        assert (tmp_path / "it").read_bytes() == content.read(4_194_303, 3)
+        with reknit.open_stream(access.native, options=options(access)) as stream:
+            assert stream.read() == content.whole()
+    assert len(facts[0].fired) == 2
