@@ -54,6 +54,8 @@ class Matrix:
                     for loaded in self.scenarios:
                         if self.only is None and not applies(loaded, store.id, store.kind):
                             continue
+                        if loaded.model.direction not in driver.directions:
+                            continue
                         for variant in [self.only] if self.only else loaded.variants(self.seed):
                             yield Case(
                                 loaded, variant, driver, version, store, injector.id, self.seed, self.folder

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from midstream._operations import SENDS
+
 _SECRET_FIELDS = re.compile(
     r"authorization|proxy-authorization|cookie|set-cookie|x-auth-(?:token|key|user)|x-storage-(?:token|pass)"
     r"|x-(?:subject|service)-token|x-amz-security-token|x-(?:account|container)-meta-temp-url-key(?:-2)?"
@@ -37,8 +39,8 @@ def redact_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is connection, request, response, fault, sent, unfired, window, client-left,
-    upstream-failed or note.
+    """`kind` is connection, request, received, response, fault, sent, unfired, window, client-left,
+    upstream-failed, look or note.
 
     `at` counts seconds from the start of the case; `connection` and `exchange` count from 1 (0: none).
     """
@@ -103,6 +105,11 @@ class Exchange:
     started_at: float = 0.0  # seconds from the start of the case
     ended_at: float | None = None
     held: bool = False  # ended while a fault held it: `sent` is what lies before the fault, no more, no less
+    received: int = 0  # bytes of the request's body that reached the store
+    declared: int | None = None  # how many the request said it has
+    whole: bool = True  # the request came to its end
+    document: str = ""  # the body of a request that lists parts or segments
+    answer: Mapping[str, str] = field(default_factory=dict)  # the response's fields, names in lower case
 
     @property
     def range(self) -> str | None:
@@ -139,6 +146,15 @@ class Facts:
     trouble: Sequence[str]  # what went wrong on our side of the wire
     connections: int
     dropped: int = 0  # events that were not kept, there being too many
+
+    @property
+    def sendings(self) -> list[Exchange]:
+        """Exchanges that carried object bytes to the store, or tried to."""
+        return [
+            e
+            for e in self.exchanges
+            if e.operation in SENDS or (e.operation == "create_upload" and e.declared)
+        ]
 
     @property
     def transfers(self) -> list[Exchange]:
@@ -189,7 +205,11 @@ def fold(evidence: Evidence) -> Facts:
         elif e.kind == "response" and (x := exchanges.get(e.exchange)):
             x.status, x.base, x.length = d["status"], d["base"], d["length"]
             x.answered_by = d["by"]
-            x.retry_after = next((v for n, v in d["fields"] if n.lower() == "retry-after"), None)
+            x.answer = {n.lower(): v for n, v in d["fields"]}
+            x.retry_after = x.answer.get("retry-after")
+        elif e.kind == "received" and (x := exchanges.get(e.exchange)):
+            x.received, x.declared, x.whole = d["body"], d["length"], d["whole"]
+            x.document = d.get("document", "")
         elif e.kind == "sent" and (x := exchanges.get(e.exchange)):
             x.sent, x.wire, x.end = d["body"], d["wire"], d["end"]
             x.ended_at, x.held = e.at, bool(d.get("held"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from midstream._content import Run
 from midstream._errors import MidstreamError, SetupError
-from midstream._runner import CONTROL, Case, Place, Result, Runner, without
+from midstream._runner import CONTROL, CONTROL_UPLOAD, Case, Place, Result, Runner, lacks, without
 from midstream._scenario import schedule_of
 from midstream._verdict import Verdict
 from midstream._workers import DriverProcess, Janitor
@@ -76,7 +76,7 @@ class Grounds:
         self._alone = threading.Lock()
         self._numbers = itertools.count(1)
         self._injectors: dict[str, RunningInjector] = {}
-        self._controls: dict[tuple[str, str, str], Control] = {}
+        self._controls: dict[tuple[str, str, str, str], Control] = {}
 
     def run(self, case: Case, process: DriverProcess) -> Result:
         """One case, its control before it where that has not run yet."""
@@ -91,6 +91,8 @@ class Grounds:
             return without(case, Verdict.NOT_APPLICABLE, f"{case.driver.id} fetches whole objects only")
         backends = schedule_of(case.variant).backends
         if reason := case.store.lacks_backends(backends):
+            return without(case, Verdict.NOT_APPLICABLE, reason)
+        if reason := lacks(case.store, case.scenario.model):
             return without(case, Verdict.NOT_APPLICABLE, reason)
         control = self._control(case, process)
         if not backends:
@@ -114,11 +116,13 @@ class Grounds:
 
     def _control(self, case: Case, process: DriverProcess) -> str:
         """How the control case ended; run once per driver, store and injector."""
-        key = (case.driver.id, case.store.id, case.injector)
+        direction = case.scenario.model.direction
+        key = (case.driver.id, case.store.id, case.injector, direction)
         with self._lock:
             known = self._controls.setdefault(key, Control())
             if known.open:
-                control = replace(case, scenario=CONTROL, variant=next(CONTROL.variants(case.seed)))
+                scenario = CONTROL_UPLOAD if direction == "upload" else CONTROL
+                control = replace(case, scenario=scenario, variant=next(scenario.variants(case.seed)))
                 known.ended(Runner(self.place(case.store, case.injector), process).run(control))
             return known.answer
 

@@ -8,7 +8,11 @@ spans make it certain.
     1048576      before object byte 1,048,576          50%   before the byte at half of the object
     body+4096    before byte 4,096 of a response body  100%  after the last object byte
     wire+512     before byte 512 of the connection     end-1 all but the last wire byte
+    sent+4096    before byte 4,096 of a request body   sent+50% half of it, by its Content-Length
     NAME         a named place, see PLACES             any of them with +n or -n
+
+Positions in a request body (`sent`) name the first byte that does not reach the *store*; all others the first
+one that does not reach the client.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ PLACES = {
 }
 _TEXT = re.compile(
     r"(?:(?P<object>\d+)|(?P<percent>\d+(?:\.\d+)?)%|(?P<kind>body|wire)\+(?P<count>\d+)"
+    r"|sent\+(?P<sent>\d+(?:\.\d+)?)(?P<share>%)?"
     rf"|(?P<place>{'|'.join(PLACES)}))(?P<delta>[+-]\d+)?",
     re.ASCII,
 )
@@ -45,7 +50,9 @@ class BadPosition(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """`kind` is object, percent, body, wire or place; `value` its number or name; `delta` bytes on top."""
+    """`kind` is object, percent, body, wire, sent, share (of what is sent) or place; `value` its number or
+    name; `delta` bytes on top.
+    """
 
     kind: str
     value: int | Decimal | str
@@ -57,7 +64,7 @@ class Position:
         found = _TEXT.fullmatch(text)
         if not found:
             raise BadPosition(
-                f"{text!r} is no position; use an object offset, N%, body+N, wire+N or one of "
+                f"{text!r} is no position; use an object offset, N%, body+N, wire+N, sent+N or one of "
                 f"{', '.join(PLACES)}, each with +n or -n"
             )
         delta = int(found["delta"] or 0)
@@ -72,6 +79,8 @@ class Position:
             if percent == 0 and delta < 0:
                 raise BadPosition(f"{text!r} lies before the first byte")
             return cls("percent", percent, delta)
+        if found["sent"]:
+            return cls._in_request(text, found, delta)
         if found["kind"]:
             if int(found["count"]) + delta < 0:
                 raise BadPosition(f"{text!r} lies before the first byte")
@@ -80,9 +89,27 @@ class Position:
             raise BadPosition(f"{text!r} lies outside the response")
         return cls("place", found["place"], delta)
 
+    @classmethod
+    def _in_request(cls, text: str, found: re.Match[str], delta: int) -> Position:
+        if found["share"]:
+            share = Decimal(found["sent"])
+            if share > 100 or (share == 100 and delta > 0) or (share == 0 and delta < 0):
+                raise BadPosition(f"{text!r} lies outside the request's body")
+            return cls("share", share, delta)
+        if "." in found["sent"] or int(found["sent"]) + delta < 0:
+            raise BadPosition(f"{text!r} names no byte of a request's body")
+        return cls("sent", int(found["sent"]) + delta)
+
+    @property
+    def in_request(self) -> bool:
+        """Whether it lies in the body of a request, on its way to the store."""
+        return self.kind in ("sent", "share")
+
     def __str__(self) -> str:
         delta = f"{self.delta:+d}" if self.delta else ""
         match self.kind:
+            case "share":
+                return f"sent+{self.value:f}%{delta}"
             case "object":
                 return f"{self.value}{delta}"
             case "percent":
@@ -105,10 +132,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is known of a response when its head is complete.
+    """What is known of a response, or of a request with a body, when its head is complete.
 
     `base` is the object offset of its first payload byte, None when it carries no object bytes (an error, a
-    listing); `total` the object's size where known; `before` the connection's wire bytes before it.
+    listing); `total` the object's size where known, of a request that of its body; `before` the connection's
+    wire bytes before it.
     """
 
     head: Head
@@ -129,8 +157,12 @@ def locate(position: Position, span: Span, message: Message) -> int | None:
     match position.kind:
         case "object":
             return _object(int(position.value), span, message)
-        case "body":
+        case "body" | "sent":
             return _payload(int(position.value), span)
+        case "share":
+            if message.total is None:
+                return None
+            return _payload(int(message.total * Decimal(position.value) / 100) + position.delta, span)
         case "wire":
             return int(position.value) - message.before if span.place is Place.STATUS_LINE else None
     found = _place(str(position.value), span, message)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from midstream._errors import SetupError, UsageError
 from midstream._evidence import Event
+from midstream._operations import http_operation
 from midstream._registry import load
 from midstream._schedule import Schedule
-from midstream._verbs import Close, EditRequest, Ending, Kill, Mutate, ResetStream
+from midstream._verbs import Alter, Close, EditRequest, Ending, Kill, Mutate, ResetStream
 from midstream.injectors import Plan, RunningInjector, Session
-
-
-def http_operation(method: str, target: str, headers: Mapping[str, str]) -> str:
-    """Operations of plain HTTP, where nothing is known of the store behind."""
-    return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
 
 
 def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
@@ -70,6 +66,8 @@ def check_faults(schedule: Schedule, raw: bool = False) -> None:
             needs = ""
             if isinstance(verb, Mutate) or (isinstance(verb, EditRequest) and verb.twin):
                 needs = "a store of the harness's own, whose objects it can change"
+            elif isinstance(verb, Alter):
+                needs = "an upload of the harness's own, whose source it can change"
             elif isinstance(verb, Kill):
                 needs = "a driver process of the harness's own"
             elif isinstance(verb, ResetStream):

@@ -18,10 +18,11 @@ from typing import Any
 from midstream._authority import Authority
 from midstream._content import Content, Run
 from midstream._errors import MidstreamError
-from midstream._evidence import REDACTED, Evidence, Facts, fold, redact_target
+from midstream._evidence import REDACTED, Evidence, Exchange, Facts, fold, redact_target
 from midstream._scenario import Loaded, Scenario, Variant, load_text, parse_size, schedule_of
 from midstream._schedule import Schedule
 from midstream._stage import Stage
+from midstream._upstage import UploadStage
 from midstream._verdict import (
     Expectation,
     Judgement,
@@ -53,6 +54,21 @@ expect.requests = 1000
 expect.restart = true
 """,
     "the control case",
+)
+
+
+CONTROL_UPLOAD = load_text(
+    "control-upload",
+    """
+requirement = "Without faults, the driver sends the object through this injector to this store."
+kind = "must"
+direction = "upload"
+properties = ["P42"]
+object.size = 100003
+expect.requests = 1000
+expect.restart = true
+""",
+    "the control case of uploads",
 )
 
 
@@ -140,12 +156,8 @@ class Result:
             "properties": list(model.properties),
             "diagnosis": self.judgement.diagnosis,
             "object_bytes": case.variant.size,
-            # Where a process, or a server behind the store, is stopped in mid-flight, how much it had written
-            # is its own race.
-            "body_bytes": self.facts.covered_bytes
-            if model.process.runs > 1 or Schedule.parse(case.variant.faults).backends
-            else self.facts.body_bytes(case.variant.size),
-            "requests": len(self.facts.transfers),
+            "body_bytes": self._bytes(),
+            "requests": len(self._transfers),
             "seconds": round(self.outcome.seconds, 4),
             "expected": self.expected,
             "note": self.note,
@@ -153,9 +165,24 @@ class Result:
             "replay": case.replay,
         }
 
+    @property
+    def _transfers(self) -> list[Exchange]:
+        upload = self.case.scenario.model.direction == "upload"
+        return self.facts.sendings if upload else self.facts.transfers
+
+    def _bytes(self) -> int:
+        """Object bytes that were moved."""
+        model, size = self.case.scenario.model, self.case.variant.size
+        if model.direction == "upload":
+            return sum(e.received for e in self.facts.sendings)
+        # Where a process, or a server behind the store, is stopped in mid-flight, how much it had written
+        # is its own race.
+        racing = model.process.runs > 1 or Schedule.parse(self.case.variant.faults).backends
+        return self.facts.covered_bytes if racing else self.facts.body_bytes(size)
+
     def efficiency(self) -> dict[str, Any]:
         """What the recovery cost. Times and memory differ from run to run: they stand in no results file."""
-        transfers = self.facts.transfers
+        transfers = self._transfers
         times = [event.at for event in self.evidence.events]
         pairs = list(itertools.pairwise(transfers))
         return {
@@ -191,6 +218,7 @@ def expectation(model: Scenario, objects: tuple[tuple[int, int], ...] = ()) -> E
         refetch=parse_size(model.expect.refetch),
         requests=model.expect.requests,
         generations=tuple(model.expect.generations),
+        orphans=model.expect.orphans,
         objects=objects,
     )
 
@@ -260,6 +288,17 @@ def traits_of(model: Scenario) -> Traits:
     return Traits(o.validator, o.framing, o.ranges, o.digest, o.head, o.layout)
 
 
+def lacks(store: Store, model: Scenario) -> str:
+    """Why a store cannot take part in a scenario's uploads; "" when it can."""
+    if model.direction == "download":
+        return ""
+    if not store.uploads:
+        return f"{store.id} takes no uploads"
+    if model.upload.leftover != "none" and not store.leftovers:
+        return f"{store.id} keeps no unfinished uploads of somebody else's making"
+    return ""
+
+
 def from_part(sink: Sink, first: int) -> Sink:
     """The sink of a driver that fetched a part, told in offsets of the part."""
     runs = (replace(r, origin=r.origin - first) if r.source > 0 else r for r in sink.runs)
@@ -288,6 +327,8 @@ class Runner:
         schedule = schedule_of(case.variant)
         if reason := self.place.store.supports(traits_of(case.scenario.model)):
             return without(case, Verdict.NOT_APPLICABLE, reason)
+        if reason := lacks(self.place.store, case.scenario.model):
+            return without(case, Verdict.NOT_APPLICABLE, reason)
         if control != "pass":
             return without(case, Verdict.HARNESS_ERROR, f"the control case without faults: {control}")
         try:
@@ -298,6 +339,34 @@ class Runner:
             return without(case, Verdict.HARNESS_ERROR, tidy(f"{type(error).__name__}: {error}"))
 
     def _run(self, case: Case, schedule: Schedule) -> Result:
+        if case.scenario.model.direction == "upload":
+            return self._run_upload(case, schedule)
+        return self._run_download(case, schedule)
+
+    def _run_upload(self, case: Case, schedule: Schedule) -> Result:
+        place, model, size = self.place, case.scenario.model, case.variant.size
+        key = f"case-{next(place.numbers)}-{size}-{case.seed}"
+        stage = UploadStage(
+            place.running, key, Content(size, case.seed), model.process, model.upload, place.folder()
+        )
+        try:
+            stage.prepare(place.store.part_size)
+            outcome, evidence = self._perform(case, schedule, stage, key)
+            sink = stage.sink(outcome)
+        finally:
+            stage.clean_up()
+            shutil.rmtree(stage.folder, ignore_errors=True)
+        facts = fold(evidence)
+        judgement = self._trouble(outcome, key)
+        if judgement is None:
+            wanted = tuple((c.generation, c.size) for c in stage.objects)
+            specs = [str(rule) for rule in schedule.rules]
+            seen = Seen(expectation(model, wanted), outcome, sink, facts, size, specs)
+            seen = replace(seen, upload=True, published=tuple(stage.published), orphans=stage.orphans)
+            judgement = judge(replace(seen, findings=run_all(seen)))
+        return Result(case, judgement, outcome, facts, evidence, sink.runs)
+
+    def _run_download(self, case: Case, schedule: Schedule) -> Result:
         place, model, size = self.place, case.scenario.model, case.variant.size
         content, traits = Content(size, case.seed), traits_of(model)
         key = place.seed(content, traits, shared=not schedule.changes_objects)
@@ -343,6 +412,7 @@ class Runner:
             place.store.operation,
             case.variant.size,
             act=stage.act,
+            looks=model.direction == "upload",
             tls=authority.context if authority else None,
             listen_port=place.running.listen_port,
             raw=place.store.raw,
@@ -360,13 +430,17 @@ class Runner:
         if authority and session.bundle:
             authority = replace(authority, bundle=session.bundle)
         try:
-            access = stage.access = place.running.access(key, session.url)
+            upload = model.direction == "upload"
+            ask = place.running.upload_access if upload else place.running.access
+            access = stage.access = ask(key, session.url)
             env = {**access.env, **(authority.env if authority else {})}
             headers = {"Authorization": TOKEN} if access.kind == "http" else {}
             job = Job(stage.dest, access.kind, access.url, access.native, env, headers=headers)
             if model.object.part:
                 first, length = model.object.bounds(case.variant.size)
                 job = replace(job, first=first, length=length)
+            if upload:
+                job = replace(job, size=case.variant.size, part_size=place.store.part_size)
             outcome = stage.run(
                 self.process,
                 job,

@@ -97,6 +97,9 @@ class Expect(_Strict):
         description="which generations of the object may be delivered, of those the case puts into the store",
     )
     requests: int = Field(40, ge=1, description="more object requests than this are a retry storm")
+    orphans: bool = Field(
+        False, description="uploads: parts and segments of no object may stay (nobody could remove them)"
+    )
 
     @field_validator("refetch")
     @classmethod
@@ -137,6 +140,33 @@ class ProcessModel(_Strict):
         return value
 
 
+class UploadModel(_Strict):
+    """What a driver sends, and what the store holds before."""
+
+    source: Literal["file", "pipe"] = Field(
+        "file", description="what the source is: a file, or a pipe that can be read once"
+    )
+    ends: str = Field("", description="bytes, or N% of the object, behind which the source ends too early")
+    between: Literal["none", "replace", "shorter"] = Field(
+        "none", description="what happens to the source between runs of the driver"
+    )
+    rival: bool = Field(
+        False, description="the second of two processes (`process.together`) sends another object"
+    )
+    leftover: Literal["none", "other-key", "other-content", "other-parts"] = Field(
+        "none",
+        description="what an earlier upload left unfinished in the store: one of another key with the same "
+        "beginning, of other content, or cut into parts of another size",
+    )
+
+    @field_validator("ends")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        if value:
+            room_of(value, 100)
+        return value
+
+
 def room_of(text: str, size: int) -> int:
     """Bytes: a size, or a part of the object as `50%`; raises ValueError."""
     if found := re.fullmatch(r"(\d{1,2})%", text):
@@ -148,6 +178,9 @@ class Scenario(_Strict):
     """One scenario as written in its file."""
 
     requirement: str = Field(min_length=20, description="what a correct driver does, in one sentence")
+    direction: Literal["download", "upload"] = Field(
+        "download", description="whether the driver fetches the object or sends it"
+    )
     kind: Kind = Field("must", description="must and should break a rule of that level; observe records only")
     properties: list[str] = Field(min_length=1, description="ids of the properties it grounds: P1, P17")
     clauses: list[str] = Field(default=[], description="RFC sections or API pages: RFC 9110 section 14.4")
@@ -164,6 +197,7 @@ class Scenario(_Strict):
     )
     expect: Expect = Expect()
     process: ProcessModel = ProcessModel()
+    upload: UploadModel = UploadModel()
     tls: bool = Field(False, description="the driver speaks TLS, with a throwaway authority it is told of")
     deadline: float = Field(30.0, gt=0, le=600, description="seconds after which a driver counts as hung")
 

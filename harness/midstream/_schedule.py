@@ -10,10 +10,10 @@ One rule is one line, `WHO[/PATH][#ORDINAL] FAULT@POSITION[:VALUE]`, and reads b
 
     TCP#2 cut@wire+70000:rst          the second connection to a store that does not speak HTTP
 
-WHO is an HTTP method in capitals, a store operation in lower case (`get_object`, `head_object`, ...), `*` for
-any request, or CONNECTION. A connection of another protocol than HTTP is one request with the method TCP. The
-ordinal counts matching requests from 1: `#n`, `#n-m`, `#n+` (from n on), `#*` (each). Without one the rule
-fires once, at the first request it can fire at.
+WHO is an HTTP method in capitals, a store operation or a group of them in lower case (`get_object`,
+`send_object`, ...), `*` for any request, or CONNECTION. A connection of another protocol than HTTP is one
+request with the method TCP. The ordinal counts matching requests from 1: `#n`, `#n-m`, `#n+` (from n on),
+`#*` (each). Without one the rule fires once, at the first request it can fire at.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from midstream._errors import UsageError
+from midstream._operations import GROUPS, OPERATIONS
 from midstream._positions import BadPosition, Position
 from midstream._registry import load
 from midstream._verbs import (
+    IN_REQUEST,
+    Alter,
     Close,
     EditRequest,
     Ending,
@@ -43,19 +46,6 @@ from midstream._verbs import (
 
 CONNECTION = "CONNECTION"
 TCP = "TCP"  # the method of a connection that is not read as HTTP
-OPERATIONS = {
-    "get_object": "read an object or a range of it",
-    "head_object": "ask for an object's size and validators",
-    "list_objects": "list a bucket or container",
-    "authenticate": "get a token",
-    "put_object": "store a whole object in one request",
-    "create_upload": "begin a multipart or resumable upload",
-    "append_upload": "send bytes of a resumable upload",
-    "upload_offset": "ask how much of a resumable upload is there",
-    "abort_upload": "give an upload up, with what is there of it",
-    "delete_object": "delete an object or a segment",
-    "other": "anything else",
-}
 _LINE = re.compile(
     r"(?P<who>[A-Z]+|[a-z_]+|\*)(?P<path>/[^#\s]*)?"
     r"(?:#(?P<ordinal>\d+(?:-\d+|\+)?|\*))?\s+(?P<fault>[a-z][a-z0-9-]*)@(?P<position>[^:\s]+)"
@@ -135,7 +125,10 @@ class Rule:
             position = Position.parse(found["position"])
             kind.check_position(position, connection=who == CONNECTION)
             ordinals = Ordinals.parse(found["ordinal"])
-            return cls(who, found["path"] or "", ordinals, kind.parse(found["value"]), position)
+            fault = kind.parse(found["value"])
+            if position.in_request and not all(isinstance(v, IN_REQUEST) for v in fault.verbs()):
+                raise ValueError(f"{fault.id} cannot fire inside a request's body")
+            return cls(who, found["path"] or "", ordinals, fault, position)
         except (BadPosition, ValueError, UsageError) as error:
             raise BadSpec(f"fault {text!r}: {error}") from None
 
@@ -146,7 +139,7 @@ class Rule:
     def matches(self, method: str, path: str, operation: str) -> bool:
         if self.who == CONNECTION:
             return False
-        if self.who not in ("*", method, operation):
+        if self.who not in ("*", method, operation) and operation not in GROUPS.get(self.who, ()):
             return False
         return not self.path or fnmatchcase(path, self.path)
 
@@ -154,6 +147,11 @@ class Rule:
     def at_request(self) -> bool:
         """Whether the rule fires before the store sees the request."""
         return self.position.kind == "place" and self.position.value == "request"
+
+    @property
+    def in_request(self) -> bool:
+        """Whether the rule fires at a byte of the request's body."""
+        return self.position.in_request
 
     @property
     def rewrites(self) -> list[Rewrite]:
@@ -260,6 +258,10 @@ class Schedule:
         """How many servers behind the store are to run, by its faults; such a case needs it for itself."""
         verbs = [v for rule in self.rules for v in rule.fault.verbs()]
         return [v.backends for v in verbs if isinstance(v, Mutate) and v.backends]
+
+    @property
+    def alters_source(self) -> bool:
+        return any(isinstance(v, Alter) for rule in self.rules for v in rule.fault.verbs())
 
     @property
     def needs_twin(self) -> bool:

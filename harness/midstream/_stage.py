@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from midstream._content import GENERATIONS, Content, Run, explain
+from midstream._errors import HarnessError
 from midstream._scenario import ProcessModel, room_of
-from midstream._verbs import Kill, Mutate
+from midstream._verbs import Act, Kill, Mutate
 from midstream._verdict import Outcome, Sink
 from midstream._workers import DriverProcess
 from midstream.drivers import Job
@@ -47,6 +48,7 @@ class Stage:
         self.folder = folder
         self.dest = folder / "object"
         self.objects = [content]
+        self._reach = 0  # how far a generation may reach besides
         self._old = Content(max(1, content.size // 2), content.seed, OLD)
         self.access: Access | None = None  # what the driver was given; the credentials that expire are these
         self._process: DriverProcess | None = None
@@ -55,12 +57,15 @@ class Stage:
 
     # --- what the injector asks for
 
-    def act(self, verb: Mutate | Kill) -> None:
+    def act(self, verb: Act) -> None:
         """Change the object or kill the driver. Raises StoreDied or HarnessError."""
-        if isinstance(verb, Kill):
-            self._kill(verb.signal)
-        else:
-            self._mutate(verb)
+        match verb:
+            case Kill(signal=name):
+                self._kill(name)
+            case Mutate():
+                self._mutate(verb)
+            case _:
+                raise HarnessError(f"a download has nothing to {type(verb).__name__.lower()}")
 
     def _kill(self, name: str) -> None:
         pid = self._process.pid if self._process else None
@@ -91,8 +96,7 @@ class Stage:
     ) -> Outcome:
         """Run the driver as the scenario wants it; its last word. `second` makes one more process."""
         model = self._model
-        if model.existing:
-            self.dest.write_bytes(self._old.whole())
+        self._occupy()
         if model.room:
             job = replace(job, room=room_of(model.room, self.objects[0].size))
         with self._reader():
@@ -102,10 +106,23 @@ class Stage:
                 outcome = self._once(process, job, deadline, second)
                 if outcome.said != "failed" or number == model.runs:
                     break
-                if model.tamper != "none":
-                    note(f"partial: {self._tamper()}")
+                self._between(note)
                 job = replace(job, room=None)  # the disk has been cleaned up
         return outcome
+
+    def _occupy(self) -> None:
+        """Put another object under the final name, if the scenario wants one there."""
+        if self._model.existing:
+            self.dest.write_bytes(self._old.whole())
+
+    def _between(self, note: Callable[[str], None]) -> None:
+        """What happens between two runs of the driver."""
+        if self._model.tamper != "none":
+            note(f"partial: {self._tamper()}")
+
+    def _other(self, job: Job) -> Job:
+        """What the second of two processes is to do."""
+        return job
 
     def _once(
         self, process: DriverProcess, job: Job, deadline: float, second: Callable[[], DriverProcess]
@@ -132,7 +149,7 @@ class Stage:
 
         def work() -> None:
             try:
-                outcomes.append(other.run(job, deadline))
+                outcomes.append(other.run(self._other(job), deadline))
             except BaseException as error:
                 failures.append(error)
 
@@ -254,11 +271,16 @@ class Stage:
             def read(start: int, length: int) -> bytes:
                 return os.pread(sink.fileno(), length, start)
 
-            for content in self.objects:
-                if size == content.size and _same(read, content):
-                    return (Run(0, size, content.generation),) if size else ()
-            reach = max([c.size for c in self.objects] + ([self._old.size] if self._model.existing else []))
-            return tuple(explain(read, size, self.objects[0].seed, object_size=reach))
+            return self._account(read, size)
+
+    def _account(self, read: Callable[[int, int], bytes], size: int) -> tuple[Run, ...]:
+        """Where each of the bytes comes from."""
+        for content in self.objects:
+            if size == content.size and _same(read, content):
+                return (Run(0, size, content.generation),) if size else ()
+        sizes = [c.size for c in self.objects] + ([self._old.size] if self._model.existing else [])
+        reach = max(self._reach, *sizes)
+        return tuple(explain(read, size, self.objects[0].seed, object_size=reach))
 
     def clean_up(self) -> None:
         self._received.unlink(missing_ok=True)

@@ -149,10 +149,47 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Swallow:
+    """Take in the store's whole answer and pass none of it on."""
+
+
+@dataclass(frozen=True)
+class Alter:
+    """Change the file that the driver uploads, while the request waits at the position.
+
+    `action` is truncate (to half), delete (the name), replace (by another generation, in place), grow.
+    """
+
+    action: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Look at the object in the store, out of band: the store has just been asked to publish one."""
+
+
+@dataclass(frozen=True)
 class ResetStream:
     """Reset the HTTP/2 stream of the response with this error code (RFC 9113 section 6.4)."""
 
     code: int
 
 
-Verb = Close | Hold | Pace | Respond | Refuse | Send | EditRequest | Rewrite | Mutate | Kill | ResetStream
+Verb = (
+    Close
+    | Hold
+    | Pace
+    | Respond
+    | Refuse
+    | Send
+    | EditRequest
+    | Rewrite
+    | Mutate
+    | Kill
+    | ResetStream
+    | Swallow
+    | Alter
+)
+# What is done off the wire, while the bytes wait; a `Look` is no fault's, the relay asks for it itself.
+Act = Mutate | Kill | Alter | Look
+IN_REQUEST = (Close, Hold, Mutate, Kill, Alter, Respond)  # what can be done inside a request's body

@@ -94,6 +94,7 @@ class Expectation:
     refetch: int = 1 << 20
     requests: int = 40
     generations: tuple[int, ...] = (1,)  # a complete object may be any one of these
+    orphans: bool = False  # whether unfinished uploads may stay
     objects: tuple[tuple[int, int], ...] = ()  # and has one of these (generation, size); () : object_size
 
 
@@ -158,6 +159,9 @@ class Seen:
     control: str = "pass"  # how the control case without faults ended
     findings: Sequence[Finding] = field(default=())
     harmed: bool = False  # a fault ends servers behind the store: from then on its errors are asked for
+    upload: bool = False  # `sink` is then what the store holds under the object's name
+    published: Sequence[Sink] = ()  # and this what it held each time it said that it had published one
+    orphans: Sequence[str] = ()  # and this what uploads left there that belongs to no object
     total: int = -1  # the whole object's size, where `object_size` is that of the part asked for
 
     @property
@@ -204,7 +208,7 @@ def _size_of(sink: Sink, expect: Expectation, size: int) -> int:
 def name_damage(sink: Sink, size: int, generations: Sequence[int]) -> tuple[Verdict, str]:
     """Name what is wrong with a file that is not exact."""
     if not sink.exists:
-        return Verdict.TRUNCATED, "reported success, but there is no file"
+        return Verdict.TRUNCATED, "reported success, but there is no object"
     own = [r for r in sink.runs if r.source > 0]
     zero = [r for r in sink.runs if r.source == ZERO]
     foreign = [r for r in sink.runs if r.source == FOREIGN]
@@ -355,18 +359,21 @@ def _not_reached(seen: Seen) -> str:
 
 def _of_driver(seen: Seen) -> Judgement:
     outcome, expect, sink = seen.outcome, seen.expect, seen.sink
+    thing = "object in the store" if seen.upload else "file"
     if outcome.said == "crash":
         return Judgement(Verdict.CRASH, "must", tidy(outcome.error) or "the process died")
     if outcome.said == "hang":
         had = f"; {numbers(sink.size)} bytes under the final name" if sink.exists else ""
         return Judgement(Verdict.HANG, "must", f"{outcome.error or 'no end'}{had}")
+    if seen.upload and (wrong := _published_wrong(seen)):
+        return wrong
     if outcome.said == "ok":
         return _of_success(seen)
     if complete(sink, expect, seen.object_size) and expect.outcome == "either":
-        return _worst(seen, _fine(Verdict.CLEAN_FAILURE, f"the file is complete; {tidy(outcome.error)}"))
+        return _worst(seen, _fine(Verdict.CLEAN_FAILURE, f"the {thing} is complete; {tidy(outcome.error)}"))
     if complete(sink, expect, seen.object_size) and expect.outcome != "failure":
         return Judgement(
-            Verdict.NEEDLESS_FAILURE, expect.kind, f"the file is complete, yet: {tidy(outcome.error)}"
+            Verdict.NEEDLESS_FAILURE, expect.kind, f"the {thing} is complete, yet: {tidy(outcome.error)}"
         )
     if sink.lost:
         gone = f"failed, and what was under the final name before is gone: {tidy(outcome.error)}"
@@ -381,6 +388,21 @@ def _of_driver(seen: Seen) -> Judgement:
         text = f"failed and left {numbers(sink.size)} bytes under the final name: {tidy(outcome.error)}"
         return Judgement(Verdict.LEAK, "must", text)
     return _worst(seen, _fine(Verdict.CLEAN_FAILURE, tidy(outcome.error)))
+
+
+def _published_wrong(seen: Seen) -> Judgement | None:
+    """An object in the store that is none the driver had to send, for however long, whatever it says."""
+    for state in (*seen.published, seen.sink):
+        if not state.exists or complete(state, seen.expect, seen.object_size):
+            continue
+        verdict, text = name_damage(
+            state, _size_of(state, seen.expect, seen.object_size), seen.expect.generations
+        )
+        last = (state.size, state.runs) == (seen.sink.size, seen.sink.runs)
+        when = "" if last else ", replaced later"
+        said = "" if seen.outcome.said == "ok" else f"; the driver {_ended(seen.outcome)}"
+        return Judgement(verdict, "must", f"published: {text}{when}{said}")
+    return None
 
 
 def _storm(seen: Seen) -> Judgement | None:

@@ -93,7 +93,7 @@ def perform(driver: Any, job: Any) -> dict[str, Any]:
     # A scenario may interrupt the driver; between jobs an interrupt is not for us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        driver.download(job)
+        (driver.upload if job.source else driver.download)(job)
     except SystemExit as error:  # as from a command line: status 0 is success
         if error.code in (None, 0):
             return {"said": "ok"}

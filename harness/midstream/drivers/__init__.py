@@ -1,8 +1,8 @@
 """Drivers: clients under test, one file each.
 
-A Python driver is a `PythonDriver` whose `download` runs in a worker process that can be killed; a command
-line is a `CommandDriver` that says which command to run. Both get a `Job` and have one way to succeed: the
-whole object at `job.dest`, and no error.
+A Python driver is a `PythonDriver` whose `download` or `upload` runs in a worker process that can be killed;
+a command line is a `CommandDriver` that says which command to run. Both get a `Job` and have one way to
+succeed: the whole object at `job.dest`, or in the store, and no error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from midstream._registry import Availability
 
 @dataclass(frozen=True)
 class Job:
-    """What a driver is to fetch, and where to.
+    """What a driver is to fetch, and where to; or what it is to send, from `source`.
 
     `url` is plain HTTP without credentials, `native` the store's own form (`s3://bucket/key`); `kind` is
     http, s3, swift, gridfs or rbd; `env` holds endpoint and credentials under the names usual clients read.
@@ -26,6 +26,10 @@ class Job:
     every request to a plain HTTP store (an access token) and to no other host. `room` is how many bytes a
     file may grow to (the worker sees to it). `first` and `length` say which bytes of the object are wanted
     (None: to its end).
+
+    Of an upload, `source` is the path to send, a file or a pipe, `url` and `native` where to (`url` takes a
+    plain PUT), `size` how many bytes the source is to have, `part_size` the least the store takes for a part,
+    and `dest` lies in a folder of the driver's own.
     """
 
     dest: Path
@@ -38,13 +42,18 @@ class Job:
     room: int | None = None
     first: int = 0
     length: int | None = None
+    source: Path | None = None
+    size: int | None = None
+    part_size: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "dest": str(self.dest), "env": dict(self.env), "headers": dict(self.headers)}
+        paths = {"dest": str(self.dest), "source": str(self.source) if self.source else None}
+        return {**vars(self), **paths, "env": dict(self.env), "headers": dict(self.headers)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Job:
-        return cls(**{**raw, "dest": Path(raw["dest"])})
+        source = Path(raw["source"]) if raw.get("source") else None
+        return cls(**{**raw, "dest": Path(raw["dest"]), "source": source})
 
 
 class Driver(ABC):
@@ -55,6 +64,7 @@ class Driver(ABC):
     kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
     parts: bool = False  # whether it can fetch a part of an object
     streams: bool = False  # whether it hands on what it reads at once, and so can neither take back nor keep
+    directions: frozenset[str] = frozenset({"download"})  # and "upload"
 
     def available(self) -> Availability:
         return Availability(version=self.version())
@@ -73,9 +83,13 @@ class PythonDriver(Driver):
         An exception here is a set-up problem of the harness, never a finding about the driver.
         """
 
-    @abstractmethod
     def download(self, job: Job) -> None:
         """Fetch the object to `job.dest`; raise any exception for a failure."""
+        raise NotImplementedError(f"{self.id} downloads nothing")
+
+    def upload(self, job: Job) -> None:
+        """Send `job.source` to the store; raise any exception for a failure."""
+        raise NotImplementedError(f"{self.id} uploads nothing")
 
 
 class CommandDriver(Driver):

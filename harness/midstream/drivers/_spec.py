@@ -1,4 +1,5 @@
-"""Driver names as users give them: a member's id, `cmd:COMMAND`, or `py:module:function`."""
+"""Driver names as users give them: a member's id, `cmd:COMMAND`, `py:module:function` or, for a function that
+uploads, `put:module:function`."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from midstream._errors import SetupError, UsageError
 from midstream._registry import Availability, load, names
 from midstream.drivers import CommandDriver, Driver, Job, PythonDriver
 
-PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout", "range")
+PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout", "range", "source", "size")
 
 
 class Command(CommandDriver):
-    """Any command line; `{url}` and `{dest}` are filled in, credentials are in its environment."""
+    """Any command line; `{url}` and `{dest}` or `{source}` are filled in, credentials in its environment."""
 
     def __init__(self, spec: str) -> None:
         self.id = spec
@@ -33,8 +34,14 @@ class Command(CommandDriver):
         if not words:
             raise UsageError("--driver 'cmd:': there is no command behind the colon")
         self.parts = "{range}" in spec
-        if not any("{dest}" in word for word in words):
-            raise UsageError(f"--driver {spec!r}: the command has no {{dest}}, so its result cannot be found")
+        fetches, sends = ("{dest}" in spec, "{source}" in spec)
+        if fetches == sends:
+            wrong = (
+                "has both {dest} and {source}" if fetches else "has no {dest}, so its result cannot be found"
+            )
+            hint = "{dest} is for one that downloads, {source} for one that uploads"
+            raise UsageError(f"--driver {spec!r}: the command {wrong}; {hint}")
+        self.directions = frozenset({"upload" if sends else "download"})
         # The command runs in the folder of its result; a path is meant from where the user stands.
         self._words = [str(Path(w).absolute()) if "/" in w and Path(w).is_file() else w for w in words]
         self._program = words[0]
@@ -52,7 +59,9 @@ class Command(CommandDriver):
     def command(self, job: Job) -> list[str]:
         idle = f"{job.idle_timeout:g}"
         last = "" if job.length is None else str(job.first + job.length - 1)
-        given = (job.url, str(job.dest), job.native, job.kind, idle, f"{job.first}-{last}")
+        size = "" if job.size is None else str(job.size)
+        source = str(job.source or "")
+        given = (job.url, str(job.dest), job.native, job.kind, idle, f"{job.first}-{last}", source, size)
         values = dict(zip(PLACEHOLDERS, given, strict=True))
         words = []
         for word in self._words:
@@ -63,14 +72,21 @@ class Command(CommandDriver):
 
 
 class Function(PythonDriver):
-    """A function of the user's that takes a `Job`: `py:MODULE:FUNCTION` or `py:FILE.py:FUNCTION`."""
+    """A function of the user's that takes a `Job`: `py:MODULE:FUNCTION` or `py:FILE.py:FUNCTION`.
+
+    With `put:` in place of `py:` it uploads.
+    """
 
     def __init__(self, spec: str) -> None:
         self.id = spec
         self.summary = "a Python function of yours"
-        self._module, _, self._name = spec.removeprefix("py:").rpartition(":")
+        kind, _, place = spec.partition(":")
+        self.directions = frozenset({"upload" if kind == "put" else "download"})
+        self._module, _, self._name = place.rpartition(":")
         if not self._module or not self._name:
-            raise UsageError(f"--driver {spec!r}: use py:MODULE:FUNCTION, as in py:mypackage.store:download")
+            raise UsageError(
+                f"--driver {spec!r}: use {kind}:MODULE:FUNCTION, as in {kind}:mypackage.store:function"
+            )
         self._is_file = self._module.endswith(".py")
 
     def available(self) -> Availability:
@@ -120,6 +136,9 @@ class Function(PythonDriver):
     def download(self, job: Job) -> None:
         self._function(job)
 
+    def upload(self, job: Job) -> None:
+        self._function(job)
+
 
 def _load_file(path: Path) -> ModuleType:
     """The module in a file, with what it imports from beside it; raises ImportError."""
@@ -142,7 +161,7 @@ def resolve(spec: str) -> Driver:
     """The driver a user names; raises UsageError for an unknown one."""
     if spec.startswith("cmd:"):
         return Command(spec)
-    if spec.startswith("py:"):
+    if spec.startswith(("py:", "put:")):
         return Function(spec)
     if spec not in names("drivers") and " " in spec:
         raise UsageError(f"--driver {spec!r}: for a command line write 'cmd:{spec}'")

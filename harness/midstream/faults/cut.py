@@ -17,7 +17,7 @@ class Cut(Fault):
     summary: ClassVar[str] = "end the connection at the byte, by FIN, RST, half-close or TLS close_notify"
     takes: ClassVar[str] = "fin|rst|half|notify (default fin; notify needs TLS)"
     example: ClassVar[str] = "get_object#1 cut@1048576:rst"
-    grounds: ClassVar[tuple[str, ...]] = ("T1", "T2", "T5", "T6", "T7", "T9", "T11", "T12")
+    grounds: ClassVar[tuple[str, ...]] = ("T1", "T2", "T5", "T6", "T7", "T9", "T11", "T12", "U1", "U4")
 
     ending: Ending = Ending.FIN
 

@@ -17,7 +17,7 @@ class Expire(Fault):
     summary: ClassVar[str] = "make the credentials given out so far invalid at a byte"
     takes: ClassVar[str] = "nothing"
     example: ClassVar[str] = "get_object#1 expire@50%"
-    grounds: ClassVar[tuple[str, ...]] = ("S9", "H9")
+    grounds: ClassVar[tuple[str, ...]] = ("S9", "H9", "U9")
 
     @classmethod
     def parse(cls, value: str | None) -> Self:

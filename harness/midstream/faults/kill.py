@@ -17,7 +17,7 @@ class KillDriver(Fault):
     summary: ClassVar[str] = "send the driver's process a signal at a byte"
     takes: ClassVar[str] = "KILL|TERM|INT (default KILL)"
     example: ClassVar[str] = "get_object#1 kill@50%:KILL"
-    grounds: ClassVar[tuple[str, ...]] = ("C1", "C2")
+    grounds: ClassVar[tuple[str, ...]] = ("C1", "C2", "U4")
 
     signal: str = "KILL"
 

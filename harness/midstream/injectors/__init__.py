@@ -16,7 +16,7 @@ from typing import ClassVar
 from midstream._evidence import Event, Evidence
 from midstream._registry import Availability
 from midstream._schedule import Schedule
-from midstream._verbs import Kill, Mutate, Verb
+from midstream._verbs import Act, Verb
 
 Operation = Callable[[str, str, Mapping[str, str]], str]
 
@@ -26,10 +26,10 @@ class Plan:
     """What a session needs to know: where the store is, what is to go wrong, how requests are read.
 
     `object_size` resolves percentages (None: from the responses); `listen_port` 0 takes a free one. `act`
-    carries out what is not done on the wire (Mutate, Kill) while the response waits; it may block. With
-    `tls` the driver's side of the connection is TLS. With `raw` nothing is read as HTTP: each connection is
-    relayed byte by byte (see `Schedule.needs_http` for what is possible then), to the socket at `path` where
-    one is given.
+    carries out what is not done on the wire (Mutate, Kill, Alter) while the message waits; it may block. With
+    `looks` it is also asked to Look when the store has published an object. With `tls` the driver's side of
+    the connection is TLS. With `raw` nothing is read as HTTP: each connection is relayed byte by byte (see
+    `Schedule.needs_http` for what is possible then), to the socket at `path` where one is given.
     """
 
     upstream: tuple[str, int]
@@ -38,7 +38,8 @@ class Plan:
     object_size: int | None = None
     listen_port: int = 0
     on_event: Callable[[Event], None] | None = None
-    act: Callable[[Mutate | Kill], None] | None = None
+    act: Callable[[Act], None] | None = None
+    looks: bool = False
     tls: ssl.SSLContext | None = None
     raw: bool = False
     path: str = ""
@@ -82,6 +83,7 @@ class Injector(ABC):
     summary: ClassVar[str]
     verbs: ClassVar[frozenset[type]]
     raw: ClassVar[bool] = False  # whether it relays other protocols than HTTP, too
+    in_requests: ClassVar[bool] = False  # whether it acts at an exact byte of a request's body
 
     @abstractmethod
     def available(self) -> Availability: ...
@@ -92,8 +94,11 @@ class Injector(ABC):
     def carries(self, schedule: Schedule) -> str | None:
         """None when every verb of the schedule can be carried out, else why not."""
         wanted: set[type] = {type(v) for rule in schedule.rules for v in rule.fault.verbs()}
-        missing = sorted(t.__name__.lower() for t in wanted - self.verbs)
-        return f"{self.id} cannot {', '.join(missing)}" if missing else None
+        if missing := sorted(t.__name__.lower() for t in wanted - self.verbs):
+            return f"{self.id} cannot {', '.join(missing)}"
+        if not self.in_requests and any(rule.in_request for rule in schedule.rules):
+            return f"{self.id} does not act at an exact byte of a request's body"
+        return None
 
 
 __all__ = ["Injector", "Operation", "Plan", "RunningInjector", "Session", "Verb"]

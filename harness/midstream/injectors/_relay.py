@@ -17,12 +17,28 @@ from functools import partial
 
 from midstream._errors import HarnessError
 from midstream._evidence import Evidence, redact_fields, redact_target
+from midstream._operations import APPEARS
 from midstream._positions import Message, locate
 from midstream._rewriting import Rewriter, Wanted, object_base
 from midstream._schedule import Armed, Schedule
-from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, Pace, Respond, Send
+from midstream._verbs import (
+    Act,
+    Alter,
+    Close,
+    EditRequest,
+    Ending,
+    Hold,
+    Kill,
+    Look,
+    Mutate,
+    Pace,
+    Respond,
+    Send,
+    Swallow,
+)
 from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
 from midstream.injectors import Operation
+from midstream.injectors._request import Sending, fire
 from midstream.injectors._sockets import (
     RECV,
     Pipe,
@@ -59,8 +75,9 @@ class Case:
     object_size: int | None
     evidence: Evidence
     now: Callable[[], float]
-    act: Callable[[Mutate | Kill], None] | None = None
+    act: Callable[[Act], None] | None = None
     path: str = ""  # of the store's socket, where it is not at `upstream`
+    looks: bool = False  # whether `act` wants to look at what the store is asked to publish
     exchanges: int = 0
     mutated: bool = False  # a fault changed the store: how it ends from here on is no trouble of ours
     record: Callable[..., None] = field(init=False)
@@ -107,9 +124,14 @@ class Relay:
         self.wire = 0  # response bytes sent on this connection in earlier messages
         self.pipe: Pipe | None = None
         self.upload: asyncio.Task[None] | None = None
+        self.sending: Sending | None = None  # the request with a body that is under way
+        self.spans: list[Span] = []  # of the request that is being read
         self.upload_started = False  # the client has sent some of the body after the head
         self.client_lost = False  # found out by the upload
         self.store_reset = False  # the store ended by an error, not by an orderly end
+        if case.schedule.alters_source and isinstance(client, socket.socket):
+            # What the driver has already read of its source is not changed any more: let that be little.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
 
     def note(self, kind: str, exchange: int = 0, **data: object) -> None:
         self.case.record(kind, self.case.now(), self.number, exchange, **data)
@@ -177,17 +199,32 @@ class Relay:
         )
         armed = self.case.schedule.request(method, target, operation)
         before = [a for a in armed if a.rule.at_request]
-        armed = [a for a in armed if not a.rule.at_request]
+        inside = [a for a in armed if a.rule.in_request]
+        armed = [a for a in armed if not a.rule.at_request and not a.rule.in_request]
         response = self.response(number, method, operation, [a for a in armed if not a.rule.answers])
         try:
             request = await self._before_forwarding(before, response, tracker.head, request)
         except (Ended, asyncio.CancelledError) as error:
             response.ended_at_request(str(error.args[0]) if isinstance(error, Ended) else response.end)
             raise
+        self.sending = None
+        if tracker.framing is not Framing.NONE:
+            self.sending = Sending(tracker, self.spans, operation, inside)
         answer = next((a for a in armed if a.rule.answers and self.case.schedule.fire(a)), None)
-        if answer and answer.rule.answers:
-            return await self._answer(response, answer, answer.rule.answers, tracker)
-        return await self._forward(response, tracker, request)
+        try:
+            if answer and answer.rule.answers:
+                return await self._answer(response, answer, answer.rule.answers, tracker)
+            return await self._forward(response, tracker, request)
+        finally:
+            self._note_sending(number, inside)
+
+    def _note_sending(self, number: int, inside: list[Armed]) -> None:
+        """What came of the request's body, and of the rules that were to fire in it."""
+        if self.sending and self.sending.has_body:
+            self.note("received", number, **self.sending.account())
+        unfired = self.sending.unfired() if self.sending else [(a, "elsewhere") for a in inside]
+        for one, why in unfired:
+            self.note("unfired", number, rule=one.index, spec=str(one.rule), why=why)
 
     def response(self, number: int, method: str, operation: str, armed: list[Armed]) -> Response:
         """What relays the response of an exchange; for relays that do it in their own way."""
@@ -219,18 +256,18 @@ class Relay:
                         response.end = "held"
                         await self.hold(seconds)
                         response.end = "open"
-                    case Mutate() | Kill():
+                    case Mutate() | Kill() | Alter():
                         await self.act(verb)
         return request
 
-    async def act(self, verb: Mutate | Kill) -> None:
+    async def act(self, verb: Act, *, wait: bool = True) -> None:
         """Have something done off the wire, once the client's kernel holds what was sent."""
         await delivered(self.client)
         if self.case.act is None:
             raise HarnessError(f"nobody here can {type(verb).__name__.lower()}")
         self.case.mutated = self.case.mutated or isinstance(verb, Mutate)
         await asyncio.get_running_loop().run_in_executor(None, self.case.act, verb)
-        if isinstance(verb, Kill):
+        if isinstance(verb, Kill) and wait:
             # What is sent to a dying process reaches nobody, and must not count as delivered.
             await self.hold(DYING)
 
@@ -239,9 +276,11 @@ class Relay:
         seen = bytearray()
         data = bytes(self.from_client)
         self.from_client.clear()
+        self.spans = []
         while True:
             if data:
-                _, taken = tracker.feed(data)
+                spans, taken = tracker.feed(data)
+                self.spans += spans
                 seen += data[:taken]
                 self.from_client += data[taken:]
             if tracker.head:
@@ -292,14 +331,16 @@ class Relay:
                 response.ended_at_request("client-left")
                 raise
         close = not tracker.complete or wants_close(tracker.head)
-        port = self.client.getsockname()[1]
-        raw = canned(answer, close=close, elsewhere=f"http://localhost:{port}{tracker.head.request[1]}")
-        if response.method == "HEAD":
-            raw = raw[: len(raw) - len(answer.body)]
-        alive = await response.relay(raw)
+        alive = await response.relay(self.canned(answer, response.method, tracker.head.request[1], close))
         if not tracker.complete:
             return Ending.HALF  # what the client still sends is read, so that it gets to read the answer
         return None if alive and not close else Ending.FIN
+
+    def canned(self, answer: Respond, method: str, target: str = "/", close: bool = True) -> bytes:
+        """The bytes of an answer in the store's place."""
+        port = self.client.getsockname()[1]
+        raw = canned(answer, close=close, elsewhere=f"http://localhost:{port}{target}")
+        return raw[: len(raw) - len(answer.body)] if method == "HEAD" else raw
 
     async def _swallow_body(self, tracker: Tracker) -> None:
         while not tracker.complete and (data := await self._more_body()):
@@ -318,21 +359,43 @@ class Relay:
         if not await self._connect(response.number):
             return Ending.FIN
         assert self.upstream
+        sending = self.sending = self.sending or Sending(tracker, self.spans, response.operation, [])
+        sending.push(request)
         try:
-            await send_all(self.upstream, request)
+            await sending.forward(self.upstream)
         except ConnectionError as error:
             # The store may have answered before it ended: what it said is still to be read.
             self.store_reset = isinstance(error, ConnectionResetError)
-        if not tracker.complete:
-            self.upload_started = False
-            self.upload = asyncio.get_running_loop().create_task(self._request_body(tracker, self.upstream))
+        self.upload_started = False
+        self._go_on_uploading(sending)
         try:
             alive = await response.relay(None)
             if self.upload and not self._body_is_off(response, tracker):
-                alive = await self._finish_upload(self.upload, alive) and tracker.complete
+                alive = await self._finish_upload(response, alive) and tracker.complete
         finally:
             await self.stop_upload()
+        if response.by == "injector":  # a rule has answered in the middle of the request
+            return Ending.HALF
         return None if alive else self._as_the_store()
+
+    def _go_on_uploading(self, sending: Sending) -> None:
+        """Have the rest of the request moved, unless it stands at the byte of a rule."""
+        if self.upstream and not sending.finished and not sending.due:
+            self.upload = asyncio.get_running_loop().create_task(self._request_body(sending, self.upstream))
+
+    async def at_request_byte(self, response: Response) -> bytes | None:
+        """Fire the rule that the request's body stands at; None when it stands at none.
+
+        Gives the answer in the store's place, if that is what the rule is.
+        """
+        sending = self.sending
+        if sending is None or sending.due is None:
+            return None
+        await self.stop_upload()
+        answer = await fire(self, response, sending)
+        if not answer:
+            self._go_on_uploading(sending)
+        return answer
 
     def _body_is_off(self, response: Response, tracker: Tracker) -> bool:
         """Whether the client waited for a 100 and got a final status: it will not send the body.
@@ -342,45 +405,48 @@ class Relay:
         assert tracker.head
         return expects_continue(tracker.head) and not response.continued and not self.upload_started
 
-    async def _request_body(self, tracker: Tracker, upstream: socket.socket) -> None:
-        """Client to store, until the request is complete or one of them has gone."""
-        while not tracker.complete:
+    async def _request_body(self, sending: Sending, upstream: socket.socket) -> None:
+        """Client to store, until the request is complete, at a rule's byte, or one of them has gone."""
+        while not sending.due and not sending.finished:
             try:
-                data = await self._more_body()
+                data = b"" if sending.waiting else await self._more_body()
             except OSError:
                 self.client_lost = True
                 with contextlib.suppress(OSError):
                     upstream.shutdown(socket.SHUT_RDWR)  # wakes the response
                 return
             try:
-                if not data:
+                if not data and not sending.waiting:
                     upstream.shutdown(socket.SHUT_WR)
                     return
                 self.upload_started = True
-                _, taken = tracker.feed(data)
-                self.from_client += data[taken:]
-                await send_all(upstream, memoryview(data)[:taken])
+                self.from_client += sending.take(data)
+                await sending.forward(upstream)
             except OSError as error:  # the store reads no more; what it said is still to be read
                 self.store_reset = self.store_reset or isinstance(error, ConnectionResetError)
                 return
             await asyncio.sleep(0)  # a client that never pauses must not stop the others
 
-    async def _finish_upload(self, upload: asyncio.Task[None], alive: bool) -> bool:
+    async def _finish_upload(self, response: Response, alive: bool) -> bool:
         """The response was faster than the request: the rest of the request still passes.
 
         The store's end is passed on at once. What the client goes on to send still goes to the store, which
         may read it to the end (a lingering close) or refuse it.
         """
-        while not upload.done() and not self.store_reset:
+        while self.upload and not self.store_reset:
             assert self.upstream
+            if await self.at_request_byte(response):
+                return False  # the client has an answer already
+            if self.upload is None or self.upload.done():
+                break
             if not alive or self._upstream_gone():
                 alive = False
                 if not self.store_reset:
                     with contextlib.suppress(OSError):
                         self.client.shutdown(socket.SHUT_WR)
-                    await wait(done=upload)
+                    await wait(done=self.upload)
             else:
-                await wait(read=(self.upstream,), done=upload)
+                await wait(read=(self.upstream,), done=self.upload)
         return alive
 
     async def stop_upload(self) -> None:
@@ -489,6 +555,8 @@ class Response:
         self.end = "open"
         self.held = False  # by a fault: what was sent is then exactly what comes before its position
         self.surplus = bytearray()  # rewritten bytes beyond what the new head promised
+        self.looked = False
+        self.tracker: Tracker | None = None  # of the message that is being relayed
         self.rewriter: Rewriter | None = None
         self.rewriting: list[Armed] = []  # rules whose rewrite this response has, not noted as fired yet
 
@@ -645,6 +713,7 @@ class Response:
     async def _message(self, tracker: Tracker, canned_bytes: bytes | None) -> str:
         """One message, interim or final; the word for how it ended."""
         relay = self.relay_
+        self.tracker = tracker
         pending = bytearray()
         upstream_open = canned_bytes is None
         arrived = canned_bytes or bytes(relay.from_upstream)
@@ -670,6 +739,8 @@ class Response:
                     relay.from_upstream += arrived[taken:]
                 arrived = b""
                 self._locate(spans, tracker)
+            if upstream_open and self._is_looked_at(tracker):
+                upstream_open = await self._look(pending, tracker)
             await self._fire_due()
             if await self._send_some(pending, tracker, flush=not upstream_open):
                 continue
@@ -703,6 +774,38 @@ class Response:
                 elif not tracker.head:
                     relay.note("note", self.number, text="the store ended before a response head")
 
+    def _is_looked_at(self, tracker: Tracker) -> bool:
+        """Whether this is the store's word that it has published an object, and somebody wants to see it."""
+        wanted = self.relay_.case.looks and self.operation in APPEARS and not self.looked
+        if not wanted or self.by != "store" or not tracker.head or tracker.head.status < 200:
+            return False
+        return self.rewriter is None or self.rewriter.complete
+
+    async def _look(self, pending: bytearray, tracker: Tracker) -> bool:
+        """Hear the store out, then have its object looked at; whether the store is still there."""
+        self.looked = True
+        there = self.rewriter is not None or await self._hear_out(pending, tracker)
+        assert tracker.head
+        if tracker.head.status < 300:
+            await self.relay_.act(Look())
+        return there
+
+    async def _hear_out(self, pending: bytearray | None, tracker: Tracker) -> bool:
+        """Read the rest of the answer without sending any of it; False when the store has ended."""
+        relay = self.relay_
+        while not tracker.complete:
+            data = await self._read_upstream()
+            if not data:
+                if not relay.store_reset and tracker.close():
+                    self._locate([tracker.end_span()], tracker)
+                return False
+            spans, taken = tracker.feed(data)
+            if pending is not None:
+                pending += data[:taken]
+            relay.from_upstream += data[taken:]
+            self._locate(spans, tracker)
+        return True
+
     async def _read_upstream(self) -> bytes:
         """Bytes from the store; b"" when it has ended. Raises ConnectionError when the client left."""
         relay = self.relay_
@@ -712,6 +815,8 @@ class Response:
             await asyncio.sleep(0)  # other connections have their turn
         watch_client = True
         while True:
+            if answer := await relay.at_request_byte(self):
+                return answer
             try:
                 return relay.upstream.recv(RECV)
             except BlockingIOError:
@@ -721,6 +826,8 @@ class Response:
                 return b""
             if relay.upload and not relay.upload.done():
                 await wait(read=(relay.upstream,), done=relay.upload)
+                continue
+            if relay.sending and relay.sending.due:
                 continue
             await wait(read=(relay.upstream, relay.client) if watch_client else (relay.upstream,))
             # A pipelined request is not for here, and a half-closed client still reads.
@@ -799,13 +906,16 @@ class Response:
                         self.end, self.held = "held", True
                         await self.relay_.hold(seconds)
                         self.end, self.held = "open", False
+                    case Swallow():
+                        assert self.tracker
+                        await self._hear_out(None, self.tracker)
                     case Pace(rate):
                         self.pace = rate
                     case Send(data):
                         await send_all(self.relay_.client, data)
                         self.interim += len(data)
                         self.relay_.wire += len(data)
-                    case Mutate() | Kill():
+                    case Mutate() | Kill() | Alter():
                         self.end, self.held = "held", True
                         await self.relay_.act(verb)
                         self.end, self.held = "open", False

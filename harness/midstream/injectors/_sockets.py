@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Endpoint: TypeAlias = socket.socket | TlsSocket
 
 SIOCOUTQ = 0x5411  # tcp(7): bytes in the send queue that are not yet acknowledged
-TCP_CLOSE = 7  # tcp_states.h; the first byte of TCP_INFO
+TCP_ESTABLISHED, TCP_CLOSE = 1, 7  # tcp_states.h; the first byte of TCP_INFO
 F_SETPIPE_SZ = 1031
 PIPE_SIZE = 1 << 20
 RECV = 256 * 1024
@@ -125,6 +125,11 @@ def unsent(sock: Endpoint) -> int:
 def failed(sock: Endpoint) -> bool:
     """Whether the connection is over for the kernel, whoever was told of the error."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+
+def peer_has_left(sock: Endpoint) -> bool:
+    """Whether the peer has ended its direction or the connection, found out without reading what it sent."""
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED)
 
 
 async def delivered(sock: Endpoint) -> None:

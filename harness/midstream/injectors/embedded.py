@@ -15,7 +15,20 @@ from midstream._errors import SetupError
 from midstream._evidence import Event, Evidence
 from midstream._registry import Availability
 from midstream._schedule import Armed
-from midstream._verbs import Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send
+from midstream._verbs import (
+    Alter,
+    Close,
+    EditRequest,
+    Hold,
+    Kill,
+    Mutate,
+    Pace,
+    Refuse,
+    Respond,
+    Rewrite,
+    Send,
+    Swallow,
+)
 from midstream.injectors import Injector, Plan, RunningInjector, Session
 from midstream.injectors._raw import RawRelay
 from midstream.injectors._relay import Case, Client, Relay
@@ -58,6 +71,7 @@ class EmbeddedSession(Session):
             lambda: time.monotonic() - self._started,
             plan.act,
             plan.path,
+            plan.looks,
         )
         self._accepted = 0
         self._open: set[asyncio.Task[None]] = set()
@@ -255,9 +269,10 @@ class Embedded(Injector):
     id: ClassVar[str] = "embedded"
     summary: ClassVar[str] = "HTTP/1.1-aware relay in the harness itself, exact to the byte"
     verbs: ClassVar[frozenset[type]] = frozenset(
-        {Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send}
+        {Alter, Close, EditRequest, Hold, Kill, Mutate, Pace, Refuse, Respond, Rewrite, Send, Swallow}
     )
     raw: ClassVar[bool] = True
+    in_requests: ClassVar[bool] = True
 
     def available(self) -> Availability:
         return Availability()

@@ -20,6 +20,7 @@ from midstream.stores._changes import NOTHING_KNOWN, UnderWay
 
 CONTAINER = "midstream"  # the one bucket or container that cases use
 LAYOUTS = ("plain", "multipart", "slo", "dlo")
+UPLOADS = ("put", "multipart", "segments", "resumable")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,29 @@ class RunningStore(ABC):
     def access(self, key: str, base_url: str) -> Access:
         """Addresses of an object through the injector at `base_url` (`http://127.0.0.1:PORT`)."""
 
+    def upload_access(self, key: str, base_url: str) -> Access:
+        """The same for a driver that sends the object: `url` takes a plain PUT."""
+        return self.access(key, base_url)
+
+    def orphans(self, key: str) -> list[str]:
+        """What is in the store on account of uploads of `key` and belongs to no object, in words.
+
+        Parts, segments and unfinished uploads that a driver left; what it has left to expire is none. Names
+        that begin with the key count as the key's.
+        """
+        return []
+
+    def leave(self, key: str, content: Content, part: int) -> None:
+        """Leave an upload unfinished, as a client that died before the last part: all others are there.
+
+        Raises UsageError where the store keeps no unfinished uploads.
+        """
+        raise UsageError(f"{self.id}: keeps no unfinished uploads")
+
+    def clear(self, key: str) -> None:
+        """Remove an object together with what uploads of it have left."""
+        self.delete(key)
+
     def lose_segment(self, key: str) -> None:
         """Delete the last segment of an object; raises UsageError when it is not made of segments."""
         raise UsageError(f"{self.id}: {key!r} has no segments")
@@ -155,6 +179,9 @@ class Store(ABC):
     signed: ClassVar[bool] = False  # it verifies signatures, so a request cannot be edited on its way
     backends: ClassVar[int] = 0  # servers behind it, each with a replica of every object, that can be ended
     layouts: ClassVar[tuple[str, ...]] = ("plain",)  # of `LAYOUTS`, those it can make
+    uploads: ClassVar[tuple[str, ...]] = ()  # of `UPLOADS`, the ways it takes an object from a driver
+    part_size: ClassVar[int] = 0  # the least bytes of a part that is not the last, where it takes parts
+    leftovers: ClassVar[bool] = False  # whether it can `leave` an unfinished upload
     # What a response delivers whose object is changed while it is under way, by layout, or by layout and
     # change (`dlo change-segment`) where one differs from the others.
     under_way: ClassVar[Mapping[str, UnderWay]] = NOTHING_KNOWN

@@ -8,9 +8,11 @@ Prints one line of JSON, {"port"}, when it listens.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from midstream._processes import announce, guard
+from midstream.stores._s3 import SMALL_PART
 
 
 def main() -> None:
@@ -19,6 +21,7 @@ def main() -> None:
     parser.add_argument("--owned", type=Path, metavar="FOLDER", help="end with stdin, and remove FOLDER then")
     options = parser.parse_args()
     guard(options.owned is not None, options.owned)
+    os.environ["S3_UPLOAD_PART_MIN_SIZE"] = str(SMALL_PART)  # read when it is imported
 
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,

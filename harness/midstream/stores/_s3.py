@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
@@ -18,7 +18,9 @@ from midstream.stores._bodies import body, pieces
 
 REGION = "us-east-1"
 LAYOUTS = ("plain", "multipart")
+UPLOADS = ("put", "multipart")
 PART = 5 * 2**20  # the least S3 takes for a part that is not the last
+SMALL_PART = 64 * 2**10  # and what stores that can be told so take, for cases that are quick
 EXPIRES = 86_400  # seconds a presigned URL holds: longer than any case
 _T = TypeVar("_T")
 
@@ -33,16 +35,32 @@ _SUBRESOURCES = frozenset(
 )
 
 
+_UPLOADS = {
+    ("POST", "uploads"): "create_upload",
+    ("PUT", "partNumber"): "upload_part",
+    ("POST", "uploadId"): "complete_upload",
+    ("DELETE", "uploadId"): "abort_upload",
+    ("GET", "uploadId"): "list_parts",
+}
+_OBJECTS = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object", "DELETE": "delete_object"}
+
+
 def operation(method: str, target: str) -> str:
     """The store operation of a path-style S3 request."""
     path, _, query = target.partition("?")
     _, _, key = path.lstrip("/").partition("/")
     bucket = path.lstrip("/").partition("/")[0]
     keys = {unquote(name) for name, _ in parse_qsl(query, keep_blank_values=True)}
-    if not bucket or keys & _SUBRESOURCES:
+    if not bucket:
+        return "other"
+    if key and keys & {"uploads", "uploadId"}:
+        return next((name for (m, word), name in _UPLOADS.items() if m == method and word in keys), "other")
+    if "uploads" in keys and method == "GET":
+        return "list_uploads"
+    if keys & _SUBRESOURCES:
         return "other"
     if key:
-        return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+        return _OBJECTS.get(method, "other")
     return "list_objects" if method == "GET" else "other"
 
 
@@ -142,6 +160,46 @@ class RunningS3(RunningStore):
     def delete(self, key: str) -> None:
         self.call(lambda s3: s3.delete_object(Bucket=CONTAINER, Key=key))
 
+    def _unfinished(self, key: str) -> list[dict[str, str]]:
+        """The uploads that were begun for the key, or one that it begins."""
+
+        def listing(s3: Any) -> list[dict[str, str]]:
+            # MinIO lists uploads for whole keys only, others for any prefix: ask for both, take each once.
+            page = s3.list_multipart_uploads(Bucket=CONTAINER, Prefix=key).get("Uploads", [])
+            found = {entry["UploadId"]: entry for entry in page if entry["Key"].startswith(key)}
+            return list(found.values())
+
+        return self.call(listing)
+
+    def orphans(self, key: str) -> list[str]:
+        strays = [f"an unfinished upload of {entry['Key']}" for entry in self._unfinished(key)]
+        return strays + [f"the object {name}" for name in self._named(key)]
+
+    def _named(self, key: str) -> list[str]:
+        """Other objects whose names begin with the key."""
+
+        def listing(s3: Any) -> list[str]:
+            page = s3.list_objects_v2(Bucket=CONTAINER, Prefix=key).get("Contents", ())
+            return [entry["Key"] for entry in page if entry["Key"] != key]
+
+        return self.call(listing)
+
+    def leave(self, key: str, content: Content, part: int) -> None:
+        def upload(s3: Any) -> None:
+            where = {"Bucket": CONTAINER, "Key": key}
+            where["UploadId"] = s3.create_multipart_upload(**where)["UploadId"]
+            for number, (first, length) in enumerate(list(pieces(content.size, part))[:-1], 1):
+                s3.upload_part(**where, PartNumber=number, Body=body(content, first, length))
+
+        self.call(upload)
+
+    def clear(self, key: str) -> None:
+        for entry in self._unfinished(key):
+            where = {"Bucket": CONTAINER, "Key": entry["Key"], "UploadId": entry["UploadId"]}
+            self.call(lambda s3, where=where: s3.abort_multipart_upload(**where))  # type: ignore[misc]
+        for name in (key, *self._named(key)):
+            self.delete(name)
+
     def keys(self) -> list[str]:
         def listing(s3: Any) -> list[str]:
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=CONTAINER)
@@ -157,9 +215,12 @@ class RunningS3(RunningStore):
             "AWS_ENDPOINT_URL": base,
             "AWS_DEFAULT_REGION": REGION,
         }
-        return Access(
-            "s3", presign(f"{base}/{CONTAINER}/{quote(key)}", self._keys), f"s3://{CONTAINER}/{key}", env
-        )
+        url = presign(f"{base}/{CONTAINER}/{quote(key)}", self._keys)
+        return Access("s3", url, f"s3://{CONTAINER}/{key}", env)
+
+    def upload_access(self, key: str, base_url: str) -> Access:
+        url = presign(f"{base_url.rstrip('/')}/{CONTAINER}/{quote(key)}", self._keys, "PUT")
+        return replace(self.access(key, base_url), url=url)
 
     def alive(self) -> bool:
         return self._server.alive()
@@ -172,13 +233,13 @@ class RunningS3(RunningStore):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def presign(url: str, keys: Keys) -> str:
-    """A GET URL signed for the host in it (signature version 4), by botocore."""
+def presign(url: str, keys: Keys, method: str = "GET") -> str:
+    """A URL for one method signed for the host in it (signature version 4), by botocore."""
     from botocore.auth import S3SigV4QueryAuth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
 
-    request = AWSRequest(method="GET", url=url)
+    request = AWSRequest(method=method, url=url)
     S3SigV4QueryAuth(Credentials(keys.access, keys.secret), "s3", REGION, EXPIRES).add_auth(request)
     return str(request.url)
 

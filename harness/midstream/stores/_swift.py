@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import hmac
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ OWNER, S3_USER = f"{ACCOUNT}:owner", f"{ACCOUNT}:driver"
 DRIVERS = tuple(f"{ACCOUNT}:driver{n}" for n in range(16))
 SEGMENTS = f"{CONTAINER}_segments"  # where Swift's own client puts them too
 SECONDS = 60.0
+EXPIRES = 86_400  # seconds an upload's link holds: longer than any case
 KEPT_OPEN = UnderWay(
     Delivers.OLD, "swift.obj.diskfile keeps the file it sends open, and a new object is a new file (measured)"
 )
@@ -69,6 +73,13 @@ def start_server(name: str, folder: Path) -> tuple[ServerProcess, Path, str]:
     users = [option for user in (OWNER, S3_USER, *DRIVERS) for option in ("--user", user)]
     options = ("--data", str(own / "data"), "--key", KEY, *users)
     return start(name, "midstream.stores._swift_server", own, *options), own, found.version
+
+
+def upload_link(base: str, path: str) -> str:
+    """A temporary URL that takes a PUT without a token (Swift API: TempURL)."""
+    expires = int(time.time()) + EXPIRES
+    signature = hmac.new(KEY.encode(), f"PUT\n{expires}\n{path}".encode(), hashlib.sha256).hexdigest()
+    return f"{base}{path}?temp_url_sig={signature}&temp_url_expires={expires}"
 
 
 class Api:
@@ -125,7 +136,8 @@ class Api:
         return response
 
     def create_containers(self) -> None:
-        """Make the containers, from which everybody may read."""
+        """Make the containers, from which everybody may read, and the key of links that take an upload."""
+        self.request("POST", "", {"X-Account-Meta-Temp-URL-Key": KEY})
         self.request("PUT", CONTAINER, {"X-Container-Read": ".r:*"})
         # to read a dynamic large object is to list its segments
         self.request("PUT", SEGMENTS, {"X-Container-Read": ".r:*,.rlistings"})

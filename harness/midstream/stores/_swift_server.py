@@ -22,6 +22,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 from midstream._processes import announce, guard
+from midstream.stores._s3 import SMALL_PART
 from midstream.stores._swift_parts import Application, Memory, log_to_stderr, with_control, with_memory
 
 DEVICE = "sdb1"
@@ -90,6 +91,9 @@ def backend(kind: str, conf: dict[str, str]) -> Application:
     return made
 
 
+S3API = {"s3_acl": "false", "location": "us-east-1", "auth_pipeline_check": "false"}
+
+
 def proxy(conf: dict[str, str], users: Sequence[str], key: str, control: str) -> Application:
     """The proxy server in the pipeline Swift's own sample configuration recommends, innermost first."""
     accounts = {f"user_{user.replace(':', '_')}": f"{key} .admin" for user in users}
@@ -100,7 +104,8 @@ def proxy(conf: dict[str, str], users: Sequence[str], key: str, control: str) ->
         ("slo", {"allow_async_delete": "false"}),  # nobody here would delete the segments later
         ("copy", {}),
         ("tempauth", accounts),
-        ("s3api.s3api", {"s3_acl": "false", "location": "us-east-1", "auth_pipeline_check": "false"}),
+        ("tempurl", {}),
+        ("s3api.s3api", {**S3API, "min_segment_size": str(SMALL_PART)}),
         ("bulk", {}),
         ("listing_formats", {}),
     ]

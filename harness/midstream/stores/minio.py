@@ -10,7 +10,7 @@ from midstream._parts import find
 from midstream._registry import Availability
 from midstream.stores import Store
 from midstream.stores._hosted import start_s3
-from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
+from midstream.stores._s3 import LAYOUTS, PART, UPLOADS, Keys, RunningS3, operation
 
 KEYS = Keys("midstream", "midstream-secret")
 
@@ -23,6 +23,9 @@ class MinIO(Store):
     kind: ClassVar[str] = "s3"
     signed: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+    uploads: ClassVar[tuple[str, ...]] = UPLOADS
+    part_size: ClassVar[int] = PART
+    leftovers: ClassVar[bool] = True
     # `under_way` is left open: under load one response of many ended short after a replacement.
 
     def available(self) -> Availability:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from midstream._registry import Availability
 from midstream.stores import Store
 from midstream.stores._changes import Delivers, UnderWay
-from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
+from midstream.stores._s3 import LAYOUTS, SMALL_PART, UPLOADS, Keys, RunningS3, operation
 from midstream.stores._starting import installed, own_folder, require, start
 
 KEYS = Keys("MIDSTREAMACCESSKEY", "midstream-secret-key")
@@ -22,6 +22,9 @@ class Moto(Store):
     summary: ClassVar[str] = "S3 in memory (moto server), signature not checked"
     kind: ClassVar[str] = "s3"
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+    uploads: ClassVar[tuple[str, ...]] = UPLOADS
+    part_size: ClassVar[int] = SMALL_PART
+    leftovers: ClassVar[bool] = True
     under_way: ClassVar[Mapping[str, UnderWay]] = dict.fromkeys(
         LAYOUTS,
         UnderWay(Delivers.OLD, "moto 5.2 reads an object whole before it sends a byte (measured)"),

@@ -109,6 +109,9 @@ class RunningOrigin(RunningStore):
         """Make an unfinished upload forget its bytes from `offset` on, as if they had never been stored."""
         self._ask("POST", "shorten", {"id": upload_id, "offset": offset})
 
+    def orphans(self, key: str) -> list[str]:
+        return [f"an unfinished upload ({one.protocol}), {one.offset} bytes" for one in self.unfinished(key)]
+
     def access(self, key: str, base_url: str) -> Access:
         url = f"{base_url.rstrip('/')}/{quote(key)}"
         return Access("http", url, url)
@@ -145,6 +148,7 @@ class Origin(Store):
     id: ClassVar[str] = "origin"
     summary: ClassVar[str] = "small HTTP origin: every validator, framing and digest, generated objects"
     kind: ClassVar[str] = "http"
+    uploads: ClassVar[tuple[str, ...]] = ("put", "resumable")
     under_way: ClassVar[Mapping[str, UnderWay]] = {
         "plain": UnderWay(Delivers.OLD, "a response keeps its object, and none is ever altered")
     }

@@ -5,18 +5,31 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from midstream._content import Content
 from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._processes import ServerProcess
 from midstream._registry import Availability
 from midstream.stores import CONTAINER, Access, ObjectInfo, RunningStore, Store, Traits
-from midstream.stores._bodies import body
+from midstream.stores._bodies import body, pieces
 from midstream.stores._changes import Delivers, UnderWay
-from midstream.stores._swift import ACCOUNT, DRIVERS, KEPT_OPEN, KEY, SEAM, Api, available, start_server
+from midstream.stores._swift import (
+    ACCOUNT,
+    DRIVERS,
+    KEPT_OPEN,
+    KEY,
+    SEAM,
+    SEGMENTS,
+    Api,
+    available,
+    start_server,
+    upload_link,
+)
+from midstream.stores._swift_orphans import strays
 from midstream.stores._swift_segments import Segments, manifest
 
 
@@ -82,6 +95,22 @@ class RunningSwift(RunningStore):
     def expire_credentials(self, access: Access | None = None) -> None:
         self._api.control(self._control, access.env["ST_USER"] if access else "")
 
+    def orphans(self, key: str) -> list[str]:
+        return strays(self._api, key)
+
+    def leave(self, key: str, content: Content, part: int) -> None:
+        """Segments under the names that Swift's own client gives them."""
+        for number, (first, length) in enumerate(pieces(content.size, part)[:-1]):
+            path = f"{SEGMENTS}/{quote(key)}/{number:08d}"
+            self._api.request("PUT", path, data=body(content, first, length))
+
+    def clear(self, key: str) -> None:
+        found = [*self._api.request("GET", f"{_path(key)}?multipart-manifest=get", missing=True).headers]
+        whole = "?multipart-manifest=delete" if "X-Static-Large-Object" in found else ""
+        self._api.request("DELETE", _path(key) + whole, missing=True)
+        for path in strays(self._api, key):
+            self._api.request("DELETE", quote(path), missing=True)
+
     def keys(self) -> list[str]:
         found: list[str] = []
         while True:
@@ -96,6 +125,10 @@ class RunningSwift(RunningStore):
         env = {"ST_AUTH": f"{base}/auth/v1.0", "ST_USER": next(self._drivers), "ST_KEY": KEY}
         url = f"{base}/v1/AUTH_{ACCOUNT}/{_path(key)}"
         return Access("swift", url, f"swift://{CONTAINER}/{key}", env)
+
+    def upload_access(self, key: str, base_url: str) -> Access:
+        link = upload_link(base_url.rstrip("/"), f"/v1/AUTH_{ACCOUNT}/{_path(key)}")
+        return replace(self.access(key, base_url), url=link)
 
     def alive(self) -> bool:
         return self._server.alive()
@@ -117,6 +150,9 @@ class Swift(Store):
     summary: ClassVar[str] = "OpenStack Swift in one process, v1 authentication"
     kind: ClassVar[str] = "swift"
     layouts: ClassVar[tuple[str, ...]] = ("plain", "slo", "dlo")
+    uploads: ClassVar[tuple[str, ...]] = ("put", "segments")
+    part_size: ClassVar[int] = 64 * 1024  # it would take any; so that objects stay small
+    leftovers: ClassVar[bool] = True
     under_way: ClassVar[Mapping[str, UnderWay]] = {
         "plain": KEPT_OPEN,
         "slo": SEAM,
@@ -147,9 +183,22 @@ class Swift(Store):
             return "other"
         if len(parts) == 3 or not parts[3]:
             return "list_objects" if method == "GET" else "other"
-        if ("multipart-manifest", "get") in parse_qsl(query):
+        asked = dict(parse_qsl(query)).get("multipart-manifest")
+        if method == "PUT":
+            return _put(parts[2], asked == "put" or "x-object-manifest" in headers)
+        if asked == "get":
             return "other"  # the manifest itself, not the object it makes
-        return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
+        return _OBJECTS.get(method, "other")
+
+
+_OBJECTS = {"GET": "get_object", "HEAD": "head_object", "DELETE": "delete_object"}
+
+
+def _put(container: str, manifest: bool) -> str:
+    """Segments are those that go into a container of their own, as is the custom."""
+    if manifest:
+        return "put_manifest"
+    return "put_object" if unquote(container) == CONTAINER else "put_segment"
 
 
 MEMBER = Swift()

@@ -9,7 +9,7 @@ from typing import ClassVar
 from midstream._registry import Availability
 from midstream.stores import Store
 from midstream.stores._changes import Delivers, UnderWay
-from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
+from midstream.stores._s3 import LAYOUTS, SMALL_PART, UPLOADS, Keys, RunningS3, operation
 from midstream.stores._swift import KEPT_OPEN, KEY, S3_USER, SEAM, available, start_server
 
 
@@ -21,6 +21,9 @@ class SwiftS3(Store):
     kind: ClassVar[str] = "s3"
     signed: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+    uploads: ClassVar[tuple[str, ...]] = UPLOADS
+    part_size: ClassVar[int] = SMALL_PART
+    leftovers: ClassVar[bool] = True
     under_way: ClassVar[Mapping[str, UnderWay]] = {
         "plain": KEPT_OPEN,
         "multipart": UnderWay(Delivers.OLD, "s3api keeps the parts of an object it replaces (measured)"),

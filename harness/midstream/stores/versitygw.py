@@ -12,7 +12,7 @@ from midstream._registry import Availability
 from midstream.stores import Store
 from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._hosted import start_s3
-from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, operation
+from midstream.stores._s3 import LAYOUTS, PART, UPLOADS, Keys, RunningS3, operation
 from midstream.stores._xattrs import lacks_xattrs
 
 KEYS = Keys("midstream", "midstream-secret")
@@ -26,6 +26,9 @@ class VersityGW(Store):
     kind: ClassVar[str] = "s3"
     signed: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+    uploads: ClassVar[tuple[str, ...]] = UPLOADS
+    part_size: ClassVar[int] = PART
+    leftovers: ClassVar[bool] = True
     under_way: ClassVar[Mapping[str, UnderWay]] = dict.fromkeys(
         LAYOUTS,
         UnderWay(

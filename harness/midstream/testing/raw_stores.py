@@ -25,8 +25,9 @@ import pytest
 from midstream._content import Content
 from midstream._errors import UsageError
 from midstream._evidence import Facts, fold
+from midstream._operations import OPERATIONS
 from midstream._registry import load
-from midstream._schedule import OPERATIONS, TCP, Schedule
+from midstream._schedule import TCP, Schedule
 from midstream.injectors import Plan, RunningInjector
 from midstream.stores import LAYOUTS, Access, RunningStore, Store, Traits
 from midstream.testing.any_store import AnyStoreContract

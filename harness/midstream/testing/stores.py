@@ -27,8 +27,8 @@ import pytest
 
 from midstream._content import Content
 from midstream._errors import UsageError
+from midstream._operations import OPERATIONS
 from midstream._registry import load
-from midstream._schedule import OPERATIONS
 from midstream.stores import CONTAINER, LAYOUTS, RunningStore, Store, Traits
 from midstream.stores._changes import CHANGES, SEGMENT_CHANGES, Delivers, change, next_generation
 from midstream.testing.any_store import WAIT, AnyStoreContract
@@ -458,10 +458,10 @@ _S3_OPERATIONS = {
     f"/{CONTAINER}": "list_objects",
     f"/{CONTAINER}/?list-type=2&prefix=a": "list_objects",
     f"/{CONTAINER}?marker=acl": "list_objects",
-    f"/{CONTAINER}?uploads": "other",
+    f"/{CONTAINER}?uploads": "list_uploads",
     f"/{CONTAINER}?location": "other",
     f"/{CONTAINER}/key?acl": "other",
-    f"/{CONTAINER}/key?uploadId=1": "other",
+    f"/{CONTAINER}/key?uploadId=1": "list_parts",
     "/": "other",
 }
 _SWIFT_OPERATIONS = {

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream._operations import OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import members, names
-from midstream._schedule import OPERATIONS, BadSpec, Ordinals, Rule, Schedule
+from midstream._schedule import BadSpec, Ordinals, Rule, Schedule
 from midstream._verbs import Ending
 from midstream.faults import seconds, seconds_text
 from midstream.faults.cut import Cut

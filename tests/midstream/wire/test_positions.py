@@ -88,7 +88,9 @@ def test_offsets_are_added_up(text: str, value: str) -> None:
 )
 def test_other_text_is_refused(text: str) -> None:
     """What is no position is refused with the forms there are."""
-    with pytest.raises(BadPosition, match=r"use an object offset, N%, body\+N, wire\+N or one of accept,"):
+    with pytest.raises(
+        BadPosition, match=r"use an object offset, N%, body\+N, wire\+N, sent\+N or one of accept,"
+    ):
         Position.parse(text)
 
 
