@@ -25,7 +25,7 @@ from midstream._catalog import bundled, properties
 from midstream._operations import OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
-from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, json_schema
+from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._verdict import MEANING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +95,7 @@ def fields() -> str:
         ("object.", ObjectModel),
         ("expect.", Expect),
         ("process.", ProcessModel),
+        ("upload.", UploadModel),
     ):
         rows = [
             (
@@ -103,7 +104,7 @@ def fields() -> str:
                 "" if field.is_required() else code(repr(field.default)),
             )
             for name, field in model.model_fields.items()
-            if name not in ("object", "expect", "process")
+            if name not in ("object", "expect", "process", "upload")
         ]
         parts.append(table(("key", "meaning", "default"), rows))
     return "\n\n".join(parts)

@@ -10,6 +10,8 @@ Every selected scenario becomes a test beside the fixture: `midstream[cut-mid-bo
 is a module-level function that takes a `midstream.drivers.Job`, or a driver name as the command line has it
 (`"cmd:curl -o {dest} {url}"`). It runs in a process of its own, so it is given by name, never as a closure.
 
+An uploader is a fixture `midstream_uploader`: its function sends `job.source` to `job.url`.
+
 For tests written by hand there are `midstream_store` (a running store) and `midstream_inject` (a faulty
 address for it).
 """
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from midstream.stores import RunningStore
 
 DRIVER_FIXTURE = "midstream_driver"
+UPLOADER_FIXTURE = "midstream_uploader"
+DIRECTIONS = {DRIVER_FIXTURE: "download", UPLOADER_FIXTURE: "upload"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,7 +97,7 @@ def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> list[pytest.Item] | None:
     """A module or class that defines the driver fixture gets every selected scenario as a test."""
-    if name != DRIVER_FIXTURE:
+    if name not in DIRECTIONS:
         return None
     from midstream._scenario import applies
 
@@ -101,29 +105,35 @@ def pytest_pycollect_makeitem(
     items: list[pytest.Item] = []
     for store in matrix.stores:
         for loaded in matrix.scenarios:
-            if not applies(loaded, store.id, store.kind):
+            if not applies(loaded, store.id, store.kind) or loaded.model.direction != DIRECTIONS[name]:
                 continue
             for variant in loaded.variants(matrix.seed):
                 shown = f"{loaded.id}[{variant.name}]" if variant.values else loaded.id
                 item = pytest.Function.from_parent(
-                    collector, name=f"midstream[{shown}@{store.id}]", callobj=_test(loaded, variant, store)
+                    collector,
+                    name=f"midstream[{shown}@{store.id}]",
+                    callobj=_test(loaded, variant, store, name),
                 )
                 item.add_marker(pytest.mark.midstream)
                 items.append(item)
     return items
 
 
-def _test(loaded: Any, variant: Any, store: Any) -> Callable[..., None]:
+def _test(loaded: Any, variant: Any, store: Any, fixture: str) -> Callable[..., None]:
     # The first parameter is for pytest: without one of its kind it takes the first name of a class's function
     # for `self`.
-    def run(_: None = None, /, *, midstream_driver: Any, _midstream_bench: Bench) -> None:
-        _midstream_bench.check(midstream_driver, loaded, variant, store)
+    def fetch(_: None = None, /, *, midstream_driver: Any, _midstream_bench: Bench) -> None:
+        _midstream_bench.check(midstream_driver, loaded, variant, store, "py")
 
+    def send(_: None = None, /, *, midstream_uploader: Any, _midstream_bench: Bench) -> None:
+        _midstream_bench.check(midstream_uploader, loaded, variant, store, "put")
+
+    run = send if fixture == UPLOADER_FIXTURE else fetch
     run.__doc__ = loaded.model.requirement
     return run
 
 
-def driver_spec(given: object) -> str:
+def driver_spec(given: object, kind: str = "py") -> str:
     """The name of a driver fixture's value; raises UsageError when it has none a process could find it by."""
     if isinstance(given, str):
         return given
@@ -136,12 +146,12 @@ def driver_spec(given: object) -> str:
     try:
         source = Path(inspect.getsourcefile(given) or "")
     except TypeError:  # built in
-        return f"py:{module}:{qualified}"
+        return f"{kind}:{module}:{qualified}"
     installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     if source.suffix != ".py" or any(source.is_relative_to(path) for path in installed):
-        return f"py:{module}:{qualified}"
+        return f"{kind}:{module}:{qualified}"
     # Of this project: the worker does not have the import paths that pytest has set up here.
-    return f"py:{source.resolve()}:{qualified}"
+    return f"{kind}:{source.resolve()}:{qualified}"
 
 
 class Bench:
@@ -156,14 +166,14 @@ class Bench:
         self._processes: dict[str, Any] = {}
         self._drivers: dict[str, tuple[Any, str]] = {}
 
-    def check(self, given: object, loaded: Any, variant: Any, store: Any) -> None:
+    def check(self, given: object, loaded: Any, variant: Any, store: Any, kind: str) -> None:
         """Run one case; fail the test with verdict, diagnosis and replay line."""
         from midstream._errors import MidstreamError
         from midstream._runner import Case
         from midstream._workers import process_for
         from midstream.drivers._spec import require, resolve
 
-        spec = driver_spec(given)
+        spec = driver_spec(given, kind)
         try:
             if spec not in self._drivers:
                 driver = resolve(spec)
@@ -172,6 +182,8 @@ class Bench:
             driver, version = self._drivers[spec]
             if store.kind not in driver.kinds:
                 pytest.skip(f"{driver.id} does not drive {store.kind} stores")
+            if loaded.model.direction not in driver.directions:
+                pytest.skip(f"{driver.id} does not {loaded.model.direction}")
             case = Case(loaded, variant, driver, version, store, self.injector.id, self.matrix.seed)
             result = self.grounds.run(case, self._processes[spec])
         except MidstreamError as error:

@@ -19,7 +19,7 @@ import reknit.cli
 from midstream._operations import OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
-from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, json_schema
+from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._verdict import Verdict
 
 APPS = {"midstream": midstream.cli.app, "reknit": reknit.cli.app}
@@ -73,9 +73,15 @@ def names() -> Iterator[tuple[str, str]]:
     yield from (("verdict", f"`{v.value}`") for v in Verdict)
     yield from (("position", f"`{name}`") for name in PLACES)
     yield from (("operation", f"`{name}`") for name in OPERATIONS)
-    models = (("", Scenario), ("object.", ObjectModel), ("expect.", Expect), ("process.", ProcessModel))
+    models = (
+        ("", Scenario),
+        ("object.", ObjectModel),
+        ("expect.", Expect),
+        ("process.", ProcessModel),
+        ("upload.", UploadModel),
+    )
     for prefix, model in models:
-        fields = [f for f in model.model_fields if f not in ("object", "expect", "process")]
+        fields = [f for f in model.model_fields if f not in ("object", "expect", "process", "upload")]
         yield from (("scenario key", f"`{prefix}{field}`") for field in fields)
     for program in APPS:
         for name, command in commands(program).items():

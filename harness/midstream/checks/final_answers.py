@@ -25,7 +25,7 @@ class FinalAnswers(Check):
 
     def check(self, seen: Seen) -> Finding | None:
         asked: dict[tuple[str | None, ...], int] = {}
-        for exchange in seen.facts.transfers:
+        for exchange in seen.facts.sendings if seen.upload else seen.facts.transfers:
             if exchange.status in FINAL:
                 key = (*_same_question(exchange), str(exchange.status))
                 asked[key] = asked.get(key, 0) + 1

@@ -21,8 +21,9 @@ class Requests(Check):
         heads = sum(e.operation == "head_object" for e in exchanges)
         # A connection that never came to a request is an attempt too.
         silent = seen.facts.connections - len({e.connection for e in exchanges})
+        asked = seen.facts.sendings if seen.upload else seen.facts.transfers
         made, what = max(
-            (len(seen.facts.transfers) + max(0, silent), "object requests"),
+            (len(asked) + max(0, silent), "object requests"),
             (heads, "requests for the object's size"),
             (sum(e.method == TCP for e in exchanges), "connections"),
         )

@@ -46,6 +46,26 @@ RIGHT = DRIVER.format(wrong="", stop="")
 BROKEN = DRIVER.format(wrong="", stop="break")
 
 
+UPLOADER = """
+import pathlib, urllib.request
+import pytest
+
+def upload(job):
+    data = pathlib.Path(job.source).read_bytes(){wrong}
+    for attempt in range(5):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(job.url, data, method="PUT")):
+                return
+        except OSError:
+            pass
+    raise OSError("not stored")
+
+@pytest.fixture
+def midstream_uploader():
+    return upload
+"""
+
+
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=120)
 
@@ -324,3 +344,22 @@ def test_a_forgotten_fixture(pytester: pytest.Pytester) -> None:
     result = run(pytester, "--midstream-store", "origin")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no scenario runs, since no test module defines the fixture*"])
+
+
+def test_an_uploader(pytester: pytest.Pytester) -> None:
+    """The fixture of an uploader gets the scenarios of uploads, and only these."""
+    pytester.makepyfile(UPLOADER.format(wrong=""))
+    cases = ("--midstream-scenario", "*cut-mid-body", "-k", "fin and 40")
+    result = run(pytester, *cases, "-v")
+    assert result.parseoutcomes() == {"passed": 1, "deselected": 7}
+    result.stdout.fnmatch_lines(["*::midstream?upload-cut-mid-body?at=40%;end=fin?@origin? PASSED*"])
+
+
+def test_a_broken_uploader(pytester: pytest.Pytester) -> None:
+    """One that publishes something else fails, and is told what the store holds."""
+    pytester.makepyfile(UPLOADER.format(wrong="[:100003]"))  # what the control case has, no more
+    result = run(pytester, "--midstream-scenario", "upload-cut-mid-body", "-k", "fin and 40")
+    assert result.parseoutcomes()["failed"] == 1
+    result.stdout.fnmatch_lines(
+        ["*truncated: published: 100,003 of 262,144 bytes*", "*replay: midstream replay*"]
+    )

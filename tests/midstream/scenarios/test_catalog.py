@@ -13,9 +13,9 @@ from midstream._schedule import Rule, Schedule
 
 MOST_VARIANTS = 200
 
-# What stands for each fault of the taxonomy that a download can meet: a fault, a fault with a value or at a
-# place, a key of the object or of the process that is not at its default, `tls`, or a property. One of the
-# tuples has to be found whole in at least one scenario.
+# What stands for each fault of the taxonomy: a fault, a fault with a value or at a place, an operation that
+# it strikes, a key of the object, the process or the upload that is not at its default, `tls`, `upload`, or
+# a property. One of the tuples has to be found whole in at least one scenario.
 STANDS_FOR: dict[str, tuple[tuple[str, ...], ...]] = {
     "T1": (("cut", "cut:fin", "object.framing=length"),),
     "T2": (("cut", "cut:rst", "object.framing=length"),),
@@ -62,9 +62,19 @@ STANDS_FOR: dict[str, tuple[tuple[str, ...], ...]] = {
     "C6": (("process.tamper=longer",), ("process.tamper=foreign",)),
     "C7": (("process.room",),),
     "C8": (("process.sink=pipe",),),
+    "S7": (("complete-error", "lost-answer"), ("complete-error",)),
+    "U1": (("cut", "cut@sent"),),
+    "U2": (("source",), ("upload.ends",)),
+    "U3": (("lost-answer",),),
+    "U4": (("cut", "cut@sent", "status", "P43"), ("kill", "kill@request", "P48"), ("status", "abort")),
+    "U5": (("offset",),),
+    "U6": (("status", "upload_offset"),),
+    "U7": (("upload.leftover=other-key",),),
+    "U8": (("upload.rival",),),
+    "U9": (("expire", "upload"), ("status", "status:403", "P27")),
 }
-# P16 needs drivers that take a range of their caller's; P41 to P48 are about uploads and gateways.
-GROUNDED = [f"P{n}" for n in range(1, 41) if n != 16]
+# P16 needs drivers that take a range of their caller's; P46 is about gateways.
+GROUNDED = [f"P{n}" for n in range(1, 49) if n not in (16, 46)]
 
 FILES = sorted(_catalog.scenario_folder().rglob("*.toml"))
 
@@ -82,12 +92,13 @@ def lines(scenario: Loaded) -> set[str]:
 def marks(scenario: Loaded) -> set[str]:
     """What a scenario has of the things `STANDS_FOR` names."""
     model = scenario.model
-    found = {*model.properties, *(["tls"] if model.tls else [])}
+    found = {*model.properties, *(["tls"] if model.tls else []), model.direction}
     for rule in map(Rule.parse, lines(scenario)):
         fault = rule.fault.id
         value = rule.fault.value.partition(",")[0].partition("=")[0]
         found |= {fault, f"{fault}:{value}", f"{fault}@{rule.position}", f"{fault}{rule.ordinals}"}
-    for name, part in (("object", model.object), ("process", model.process)):
+        found |= {rule.who, f"{fault}@sent"} if rule.in_request else {rule.who}
+    for name, part in (("object", model.object), ("process", model.process), ("upload", model.upload)):
         for key, value in part:
             if value != type(part).model_fields[key].default:
                 found.add(f"{name}.{key}")
@@ -207,9 +218,10 @@ def test_each_fault_occurs_in_two_scenarios(fault):
 
 
 def test_the_taxonomy_is_listed():
-    """The faults a download can meet are T1 to T13, H1 to H16, S1 to S6, S9, S10 and C1 to C8."""
-    counted = {"T": range(1, 14), "H": range(1, 17), "S": (*range(1, 7), 9, 10), "C": range(1, 9)}
-    assert list(STANDS_FOR) == [f"{letter}{n}" for letter, numbers in counted.items() for n in numbers]
+    """The faults are T1 to T13, H1 to H16, S1 to S7, S9, S10, C1 to C8 and U1 to U9."""
+    counted = {"T": range(1, 14), "H": range(1, 17), "S": (*range(1, 8), 9, 10), "C": range(1, 9)}
+    counted["U"] = range(1, 10)
+    assert set(STANDS_FOR) == {f"{letter}{n}" for letter, numbers in counted.items() for n in numbers}
 
 
 @pytest.mark.parametrize("fault", STANDS_FOR)
@@ -231,14 +243,27 @@ def test_what_stands_for_a_fault_says_so(fault):
 
 @pytest.mark.parametrize("fault", _registry.names("faults"))
 def test_grounds_are_of_the_taxonomy(fault):
-    """No fault rests on an id that the taxonomy of downloads does not have."""
+    """No fault rests on an id that the taxonomy does not have."""
     assert set(_registry.load("faults", fault).grounds) <= set(STANDS_FOR)
 
 
 @pytest.mark.parametrize("name", GROUNDED)
-def test_each_property_of_downloads_has_two_scenarios(name):
-    """Each property a download can show is grounded by at least two scenarios."""
+def test_each_property_has_two_scenarios(name):
+    """Each property a driver can show is grounded by at least two scenarios."""
     assert len([s.id for s in scenarios() if name in s.model.properties]) >= 2
+
+
+def test_there_are_enough_scenarios_of_uploads():
+    """At least 60 scenarios are about uploads, and they lie in folders of their own."""
+    uploads = {s.id for s in scenarios() if s.model.direction == "upload"}
+    assert len(uploads) >= 60
+    assert uploads == {p.stem for p in FILES if p.parent.name.startswith("upload-")}
+
+
+@pytest.mark.parametrize("name", [f"P{n}" for n in (41, 42, 43, 44, 45, 47, 48)])
+def test_the_rules_of_uploads_are_shown_by_uploads(name):
+    """P41 to P45, P47 and P48 are each grounded by at least two scenarios in which a driver uploads."""
+    assert len([s for s in scenarios() if name in s.model.properties and s.model.direction == "upload"]) >= 2
 
 
 @pytest.mark.parametrize("kind", ["must", "should", "observe"])
