@@ -237,7 +237,7 @@ class Checked(Policy):
 
     def _digests(self, told: ev.Told) -> tuple[Digest, ...]:
         offers = offered(told.headers, etag_is_md5=self.shape.dialect.etag_is_md5(told.headers))
-        known = tuple(one for one in offers if one.algorithm == "md5" and self._md5)
+        known = tuple(one for one in offers if one.algorithm == "md5" and self._md5)[-1:]
         # Without `verify`, what costs no second pass over the source is still looked at.
         return known or wanted(offers, verify=self._verify, expect=None)
 

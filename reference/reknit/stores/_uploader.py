@@ -24,7 +24,7 @@ from typing import Protocol
 
 from reknit._upload_events import Piece, Shape, Stored, Told
 
-__all__ = ["Body", "Uploader", "UploaderBase"]
+__all__ = ["Body", "Small", "Uploader", "UploaderBase"]
 
 
 class Body(Protocol):
@@ -71,6 +71,19 @@ class Uploader(Protocol):
 
     def close(self) -> None:
         """Drop every connection, those in use by other threads too. It does not raise."""
+
+
+class Small:
+    """The few bytes of a request without an object in it."""
+
+    md5 = ""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data, self.size = data, len(data)
+
+    def blocks(self) -> Iterator[memoryview]:
+        """All at once."""
+        yield memoryview(self._data)
 
 
 class UploaderBase:

@@ -10,7 +10,8 @@ Settings in `Options.store`, with the environment variables that stand in for th
     addressing      path, virtual or auto
 
 boto3 finds endpoint and credentials and signs; sending, retries, checksums and the body are ours. If-Match
-protects a resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range.
+protects a resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range. Uploads are in
+_s3_upload.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect, content_length
 from reknit.stores._base import Head, Response, settings
+from reknit.stores._uploader import Uploader
 from reknit.stores._wire import as_fault, ask, range_headers
 
 SCHEMES = ("s3",)
@@ -44,6 +46,18 @@ _TRUE_STATUS = {"ExpiredToken": 401, "TokenRefreshRequired": 401, "RequestTimeou
 
 # Answers that may mean: right bucket, wrong region.
 _ELSEWHERE = frozenset({301, 307, 400})
+
+_OPERATIONS = {
+    "GetObject": "get_object",
+    "HeadObject": "head_object",
+    "PutObject": "put_object",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "UploadPart": "upload_part",
+    "ListParts": "list_parts",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "AbortMultipartUpload": "abort_multipart_upload",
+}
+_SEND_BODIES = ("PutObject", "UploadPart")
 
 _ERROR_BODY = 16 << 10
 
@@ -100,21 +114,29 @@ class S3Store:
 
     def _ask(self, method: str, params: dict[str, str]) -> Response:
         response = self._send(method, params)
-        region = response.headers.get("x-amz-bucket-region", self._settings["region"])
-        if response.status in _ELSEWHERE and region != self._settings["region"]:
+        if self.moved(response.status, response.headers):
             response.close()
-            self._adopt({**self._settings, "region": region})
             response = self._send(method, params)
         return response if response.status < 300 else _refusal(response)
 
     def _send(self, method: str, params: dict[str, str]) -> Response:
-        signed = self._sign(self._client.head_object if method == "HEAD" else self._client.get_object, params)
-        headers = {name: _text(value) for name, value in signed.headers.items()}
+        signed = self.sign("HeadObject" if method == "HEAD" else "GetObject", params)
+        headers = {name: text(value) for name, value in signed.headers.items()}
         return ask(method, signed.url, self._options, headers, hops=0)
 
-    def _sign(self, call: Any, params: dict[str, str]) -> Any:
+    def moved(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether it says that the bucket is in another region; that one is asked from now on."""
+        region = headers.get("x-amz-bucket-region", self._settings["region"])
+        if status not in _ELSEWHERE or region == self._settings["region"]:
+            return False
+        self._adopt({**self._settings, "region": region})
+        return True
+
+    def sign(self, operation: str, params: Mapping[str, Any]) -> Any:
+        """The request of an operation, as botocore would send it."""
         import botocore.exceptions as be
 
+        call = getattr(self._client, _OPERATIONS[operation])
         try:
             call(**self._target, **params, ReknitEndpoint=self._settings["endpoint_url"])
         except _Signed as signed:
@@ -125,6 +147,13 @@ class S3Store:
             # Credentials and sessions are fetched over the network, too.
             raise as_fault(error, otherwise="protocol") from error
         raise AssertionError("botocore did not come to sending")
+
+
+def uploader(url: str, options: Options) -> Uploader:
+    """The way to store one object. Raises CallerError as `connect` does."""
+    from reknit.stores import _s3_upload  # it needs this module
+
+    return _s3_upload.S3Uploader(connect(url, options), options)
 
 
 def connect(url: str, options: Options) -> S3Store:
@@ -156,20 +185,25 @@ def _client(region: str, access_key: str, secret_key: str, session_token: str, a
     except ImportError as error:
         raise CallerError("s3:// needs boto3: pip install 'midstream[s3]'") from error
     style: Any = {"addressing_style": addressing}
+    # No checksum of a body that botocore is not given; older ones add none and do not know the option.
+    none: Any = {"request_checksum_calculation": "when_required"}
+    none = none if hasattr(Config(), "request_checksum_calculation") else {}
     client = _session().client(
         "s3",
         region_name=region,
         aws_access_key_id=access_key or None,
         aws_secret_access_key=secret_key or None,
         aws_session_token=session_token or None,
-        config=Config(retries={"total_max_attempts": 1}, s3=style),
+        config=Config(retries={"total_max_attempts": 1}, s3=style, **none),
     )
     on = client.meta.events.register
-    for name in ("GetObject", "HeadObject"):
+    for name in _OPERATIONS:
         on(f"provide-client-params.s3.{name}", _note_endpoint)
         on(f"before-send.s3.{name}", _hand_over)
     on("before-endpoint-resolution.s3", _set_endpoint)
     on("before-sign.s3.GetObject", _want_checksum)
+    for name in _SEND_BODIES:
+        on(f"before-sign.s3.{name}", _leave_body_unsigned)
     return client
 
 
@@ -196,11 +230,19 @@ def _want_checksum(request: Any, **_: Any) -> None:
     request.headers["x-amz-checksum-mode"] = "ENABLED"
 
 
+def _leave_body_unsigned(request: Any, **_: Any) -> None:
+    # Content-MD5 is signed, and binds the body to the signature without hashing it once more.
+    from botocore.config import Config
+
+    request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
+
+
 def _hand_over(request: Any, **_: Any) -> None:
     raise _Signed(request)
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """A header's value."""
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
@@ -217,7 +259,13 @@ def _refusal(response: Response) -> Response:
     except StoreFault:
         pass
     response.close()
-    told = dict(re.findall(r"<(Code|Message)>([^<]*)</", body.decode(errors="replace")))
-    reason = ": ".join(html.unescape(text) for text in told.values())
-    status = _TRUE_STATUS.get(told.get("Code", ""), response.status)
+    status, _, reason = meaning(response.status, body)
     return Head(status, {**response.headers, **({"x-reknit-reason": reason} if reason else {})})
+
+
+def meaning(status: int, body: bytes) -> tuple[int, str, str]:
+    """The status that an error means, its code, and its reason."""
+    told = dict(re.findall(r"<(Code|Message)>([^<]*)</", body.decode(errors="replace")))
+    reason = ": ".join(html.unescape(said) for said in told.values())
+    code = told.get("Code", "")
+    return _TRUE_STATUS.get(code, status), code, reason

@@ -14,7 +14,7 @@ Settings in `Options.store`, with the environment variables that stand in for th
     token           OS_AUTH_TOKEN                             instead of logging in, with storage_url
 
 If-Match protects a resume: Swift ignores If-Range. A 409 is final: a segment of a static large object is gone
-or changed, and stays so.
+or changed, and stays so. Uploads are in _swift_upload.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
 from reknit.stores._base import Head, Response, settings
+from reknit.stores._uploader import Uploader
 from reknit.stores._wire import as_fault, ask, range_headers
 
 SCHEMES = ("swift", "swift+http", "swift+https")
@@ -70,7 +71,8 @@ class SwiftStore:
     dialect = Dialect("If-Match", etag_is_md5, stored_coding=True)
 
     def __init__(self, path: str, found: dict[str, str], options: Options) -> None:
-        self._path, self._settings, self._options = path, found, options
+        self.path, self._settings, self._options = path, found, options
+        """Container and object, quoted."""
         self._used: Login | None = None  # the last one that came about
         self.identity = f"swift {found['storage_url'] or found['auth_url']} {found['project']} {path}"
 
@@ -97,12 +99,19 @@ class SwiftStore:
 
     def _send(self, method: str, headers: dict[str, str]) -> Response:
         try:
-            storage_url, token = self._login()
+            storage_url, private = self.reach()
         except Denied as denied:
-            self._used = None
             return denied.answer
-        private = {"X-Auth-Token": token} if token else {}
-        return ask(method, f"{storage_url.rstrip('/')}/{self._path}", self._options, headers, private)
+        return ask(method, f"{storage_url}/{self.path}", self._options, headers, private)
+
+    def reach(self) -> tuple[str, dict[str, str]]:
+        """The storage URL, and the headers that let us in. Raises Denied and StoreFault."""
+        try:
+            storage_url, token = self._login()
+        except Denied:
+            self._used = None
+            raise
+        return storage_url.rstrip("/"), {"X-Auth-Token": token} if token else {}
 
     def _key(self) -> tuple[tuple[str, str], ...]:
         return tuple(sorted(self._settings.items()))
@@ -162,6 +171,13 @@ def _keystone(setting: Mapping[str, str], options: Options) -> Login:
     if not url and not setting["storage_url"]:
         raise CallerError("the Keystone catalog names no object-store endpoint; set storage_url")
     return url or "", token
+
+
+def uploader(url: str, options: Options) -> Uploader:
+    """The way to store one object. Raises CallerError as `connect` does."""
+    from reknit.stores import _swift_upload  # it needs this module
+
+    return _swift_upload.SwiftUploader(connect(url, options), options)
 
 
 def connect(url: str, options: Options) -> SwiftStore:
