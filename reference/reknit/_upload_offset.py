@@ -130,6 +130,12 @@ class Offset(Checked):
         useful = self._keep and isinstance(error, Exhausted) and not self._complete
         return self.orphaned or (useful and bool(self.session))
 
+    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
+        if isinstance(request, ev.Begin) and isinstance(event, ev.Told) and event.done:
+            self.session = event.session
+            return [ev.Note(self.session)]
+        return []
+
     def _end(self, error: ReknitError) -> list[ev.Action]:
         if not self.session or self._complete or self.leaves(error):
             return [ev.Fail(error)]

@@ -7,7 +7,6 @@ the bytes agree: same upload, same number and size, same tag, same MD5.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -113,7 +112,7 @@ class Parts(Policy):
             actions.append(self._ask(ev.Load(self.session, self._piece(self._next))))
             self._next += 1
             loading += 1
-        if not (actions or of_ours) and len(self._parts) == self._count:
+        if not (actions or under_way) and len(self._parts) == self._count:
             return self._commit()
         return actions
 
@@ -130,7 +129,7 @@ class Parts(Policy):
         md5, tag = self._md5[piece.number], told.headers.get("etag", "")
         if not tag:
             return self.give_up(Integrity(f"the store took part {piece.number} and gave it no ETag"))
-        if self._is_md5(tag, told) and tag.strip('"').lower() != md5:
+        if self._other_tag(told, md5):
             spoilt = ev.Told(
                 told.status, {"x-reknit-reason": f"part {piece.number} is not as sent"}, spoilt=True
             )
@@ -142,10 +141,6 @@ class Parts(Policy):
         self._parts[part.number] = part
         self.stored += part.size
         return [ev.Note(part), *self._fill()]
-
-    def _is_md5(self, tag: str, told: ev.Told) -> bool:
-        plain = re.fullmatch(r'"?[0-9A-Fa-f]{32}"?', tag) is not None
-        return plain and self.shape.dialect.etag_is_md5(told.headers)
 
     # -- what an earlier process left ----------------------------------------------------------------------
 
@@ -238,6 +233,12 @@ class Parts(Policy):
         """See Policy.leaves: P43, what cannot be of use any more is removed."""
         useful = self._keep and isinstance(error, Exhausted) and not self._committed
         return self.orphaned or (useful and bool(self.session))
+
+    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
+        if isinstance(request, ev.Begin) and isinstance(event, ev.Told) and event.done:
+            self.session = event.session
+            return [ev.Note(self.session)]
+        return []
 
     def _end(self, error: ReknitError) -> list[ev.Action]:
         if not self.session or self._committed or self.leaves(error):

@@ -8,6 +8,7 @@ steps of progress.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -55,7 +56,7 @@ class Policy:
         if isinstance(request, ev.Abort):
             return self._aborted(request, event)
         if self.error is not None:
-            return self._wind_up()
+            return [*self._late(request, event), *self._wind_up()]
         match event:
             case ev.Broken(error):
                 return self.give_up(error)
@@ -72,6 +73,10 @@ class Policy:
     def _act(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
         raise NotImplementedError
 
+    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
+        """It was given up meanwhile, and this may have been done all the same."""
+        return []
+
     def _end(self, error: ReknitError) -> list[ev.Action]:
         """Nothing is under way any more: clean up, then fail."""
         return [ev.Fail(error)]
@@ -84,7 +89,7 @@ class Policy:
         """One page of the upload is removed, or is not."""
         assert self.error is not None
         fault = event.fault if isinstance(event, ev.Dropped) else None
-        if isinstance(event, ev.Told) and (event.done or event.gone or event.status == 404):
+        if isinstance(event, ev.Told) and (event.done or event.gone):
             self._failures.clear()
             if event.more:
                 return [self._ask(ev.Abort(request.session, event.more, request.last))]
@@ -189,6 +194,12 @@ class Policy:
         assert self.error is not None
         self._failures.clear()
         return self._end(self.error)
+
+    def _other_tag(self, told: ev.Told, md5: str) -> bool:
+        """Whether the answer's tag is an MD5, and not this one: other bytes were stored than were sent."""
+        tag = told.headers.get("etag", "").strip('"').lower()
+        plain = re.fullmatch("[0-9a-f]{32}", tag) is not None
+        return plain and bool(md5) and tag != md5 and self.shape.dialect.etag_is_md5(told.headers)
 
     def _differs(self, told: ev.Told) -> str:
         """How the object that the store shows is not of our size; empty if it may be ours."""

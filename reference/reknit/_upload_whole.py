@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reknit import _upload_events as ev
+from reknit._errors import Integrity, ReknitError
 from reknit._retry import Limits
 from reknit._upload_policy import Checked
 
@@ -17,6 +18,7 @@ class Whole(Checked):
     ) -> None:
         super().__init__(shape, size, limits, roll, verify=verify)
         self._piece = ev.Piece(1, 0, size, last=True)
+        self._wrong = ""  # how what the store has differs, if it took something else
 
     def start(self) -> list[ev.Action]:
         """Read it first, where its hash goes before it."""
@@ -27,8 +29,10 @@ class Whole(Checked):
             case ev.Load(), ev.Loaded(md5):
                 self._md5 = md5
                 return [self._ask(ev.Put(self._piece))]
+            case ev.Put(), ev.Told() if event.done and self._other_tag(event, self._md5):
+                return self._unproved(f"its tag is {event.headers['etag']}, and the MD5 sent {self._md5}")
             case ev.Put(), ev.Told() if event.done:
-                self.stored = self.size
+                self.stored, self._wrong = self.size, ""
                 self._progress(0)
                 return [self._ask(ev.Head())]
             case ev.Put(), ev.Dropped(fault) if fault.kind != "connect":
@@ -52,5 +56,12 @@ class Whole(Checked):
             if self.restarts >= self._limits.restarts:
                 return self._integrity(why)
             self.restarts += 1
+            self._wrong = why
         self._doubt, self.stored = False, 0
         return [self._ask(ev.Put(self._piece))]
+
+    def _end(self, error: ReknitError) -> list[ev.Action]:
+        if self._wrong and not isinstance(error, Integrity):
+            told = f"the store took the object, and {self._wrong}; sending it again: {error}"
+            return [ev.Fail(Integrity(told))]
+        return super()._end(error)

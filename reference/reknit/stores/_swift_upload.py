@@ -95,7 +95,7 @@ class SwiftUploader(UploaderBase):
             expire = {"X-Delete-After": _ORPHANS_EXPIRE}
             told = self._ask("POST", _segment(session, number), expire, Small(b""))
         more = str(number) if number < last else ""
-        return replace(told, more=more)
+        return replace(told, more=more, gone=told.status == 404)
 
     def stat(self) -> Told:
         """HEAD."""
