@@ -8,11 +8,13 @@ sends a child when its parent dies, for the case that a sibling has inherited th
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -126,6 +128,22 @@ def _readable(fd: int, deadline: float) -> bool:
     return bool(poll.poll(max(0, int((deadline - time.monotonic()) * 1000))))
 
 
+def die_with_parent(number: int, libc: ctypes.CDLL | None = None) -> None:
+    """Have Linux send this process a signal when the thread that started it ends.
+
+    Between fork and exec nothing may be loaded any more: give `libc` there.
+    """
+    (libc or ctypes.CDLL(None)).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has; somebody may, until it is used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def guard(owned: bool, folder: Path | None = None) -> None:
     """Called first by a server: make it end by SIGTERM and, when `owned`, with its owner.
 
@@ -151,9 +169,7 @@ def guard(owned: bool, folder: Path | None = None) -> None:
     # The signal comes whenever the thread that started us ends, so it is only a reason to look.
     signal.signal(signal.SIGUSR1, lambda *_: owner_died() if os.getppid() != owner else None)
     if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+        die_with_parent(signal.SIGUSR1)
 
     def watch() -> None:
         while read(0, 4096):

@@ -10,9 +10,9 @@ from tests.real.conftest import need
 from midstream._content import Content
 from midstream._errors import SetupError
 from midstream._parts import find
+from midstream._processes import free_port
 from midstream._registry import load
 from midstream.stores import RunningStore, Traits
-from midstream.stores._daemon import free_port
 from midstream.stores._hosted import launch
 from midstream.stores._s3 import RunningS3
 from midstream.testing.stores import fetch

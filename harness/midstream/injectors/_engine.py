@@ -25,9 +25,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from midstream._processes import ServerProcess, announce, guard
+from midstream._processes import ServerProcess, announce, die_with_parent, guard
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 0.02
 
 
@@ -70,10 +69,6 @@ class EngineProcess(ServerProcess):
         engine, self._engine = getattr(self, "_engine", None), None
         if engine is not None:
             os.close(engine)
-
-
-def _die_with_parent(libc: ctypes.CDLL) -> None:
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def ask_version(host: str, port: int) -> str | None:
@@ -132,7 +127,7 @@ def main() -> None:
             options.command,
             stdin=subprocess.DEVNULL,
             stdout=2,  # into the log
-            preexec_fn=functools.partial(_die_with_parent, ctypes.CDLL(None)),
+            preexec_fn=functools.partial(die_with_parent, signal.SIGKILL, ctypes.CDLL(None)),
         )
     except OSError as error:
         sys.exit(f"{options.command[0]}: {error.strerror or error}")

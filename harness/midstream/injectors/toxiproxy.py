@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from midstream._errors import HarnessError, SetupError
 from midstream._evidence import Evidence
 from midstream._parts import PARTS, Found, find
+from midstream._processes import free_port
 from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import Close, Hold, Kill, Mutate, Pace, Refuse
@@ -53,13 +54,6 @@ def is_stale(name: str) -> bool:
     """Whether a proxy is one of ours whose owner has ended without removing it."""
     found = re.fullmatch(rf"{MARK}-(\d+)-(\d+)-\d+", name)
     return found is not None and begun(int(found[1])) != found[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Engine:

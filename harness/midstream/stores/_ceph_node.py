@@ -31,8 +31,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from midstream._processes import announce
-from midstream.stores._daemon import Ended, Keeper, die_with_parent
+from midstream._processes import announce, die_with_parent
+from midstream.stores._daemon import Ended, Keeper
 
 POOL = "rbd"
 STEP_SECONDS = 60.0  # for one command of the set-up; the slowest takes 1.5 s
@@ -160,7 +160,7 @@ class Node(Keeper):
             stdin=subprocess.DEVNULL,
             stdout=2,  # into the log
             process_group=0,
-            preexec_fn=functools.partial(die_with_parent, self.libc, signal.SIGKILL),
+            preexec_fn=functools.partial(die_with_parent, signal.SIGKILL, self.libc),
         )
 
     def _open_gate(self) -> None:
@@ -177,7 +177,7 @@ class Node(Keeper):
             return
         try:
             os.setpgid(0, 0)
-            die_with_parent(self.libc, signal.SIGKILL)
+            die_with_parent(signal.SIGKILL, self.libc)
             if os.getppid() != leader:
                 os._exit(1)
             signal.set_wakeup_fd(-1)

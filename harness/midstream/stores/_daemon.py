@@ -26,20 +26,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from midstream._processes import announce
+from midstream._processes import announce, die_with_parent, free_port
 
 READY_SECONDS = 18.0  # a little less than the owner waits
 TRIES = 3  # a port that was free may be taken before the server has it
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Ended(Exception):
     """What was held has ended by itself."""
-
-
-def die_with_parent(libc: ctypes.CDLL, number: int) -> None:
-    """Have Linux send this process a signal when the thread that started it ends."""
-    libc.prctl(_PR_SET_PDEATHSIG, number)
 
 
 class Keeper(ABC):
@@ -59,7 +53,7 @@ class Keeper(ABC):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is left to the owner
         if folder:
-            die_with_parent(self.libc, signal.SIGUSR1)  # comes when a thread ends: only a reason to look
+            die_with_parent(signal.SIGUSR1, self.libc)  # comes when a thread ends: only a reason to look
 
     @abstractmethod
     def kill(self) -> None:
@@ -107,7 +101,7 @@ class Daemon(Keeper):
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # into the log
                 process_group=0,
-                preexec_fn=functools.partial(die_with_parent, self.libc, signal.SIGKILL),
+                preexec_fn=functools.partial(die_with_parent, signal.SIGKILL, self.libc),
             )
             deadline = time.monotonic() + READY_SECONDS
             while self._process.poll() is None:
@@ -131,13 +125,6 @@ class Daemon(Keeper):
             except ProcessLookupError:
                 pass
             self._process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int, path: str) -> bool:

@@ -10,8 +10,8 @@ from typing import cast
 
 from midstream._errors import SetupError
 from midstream._parts import Container, Endpoint, Found, find
-from midstream._processes import READY_SECONDS, ServerProcess
-from midstream.stores._daemon import answers, free_port
+from midstream._processes import READY_SECONDS, ServerProcess, free_port
+from midstream.stores._daemon import answers
 from midstream.stores._elsewhere import RunningS3Elsewhere
 from midstream.stores._s3 import Keys, RunningS3
 from midstream.stores._starting import own_folder

@@ -22,9 +22,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from midstream._processes import announce
+from midstream._processes import announce, die_with_parent
 from midstream.stores import _swift_server as one
-from midstream.stores._daemon import Ended, Keeper, die_with_parent
+from midstream.stores._daemon import Ended, Keeper
 from midstream.stores._swift_parts import Application
 
 REPLICAS = 3
@@ -102,7 +102,7 @@ class Cluster(Keeper):
             listening.close()
             return
         try:
-            die_with_parent(self.libc, signal.SIGKILL)
+            die_with_parent(signal.SIGKILL, self.libc)
             if os.getppid() != leader:
                 os._exit(1)
             signal.set_wakeup_fd(-1)

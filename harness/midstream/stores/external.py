@@ -28,7 +28,7 @@ from midstream.stores._elsewhere import (
 from midstream.stores._s3 import LAYOUTS, Keys
 from midstream.stores._s3 import operation as s3_operation
 from midstream.stores._starting import installed, own_folder, require
-from midstream.stores.swift import Swift
+from midstream.stores._swift_objects import operation as swift_operation
 
 URL = "MIDSTREAM_EXTERNAL_URL"
 KINDS = ("http", "s3", "swift")
@@ -141,10 +141,9 @@ class External(Store):
             case "s3":
                 return s3_operation(method, target)
             case "swift":
-                return _SWIFT.operation(method, target, headers)
+                return swift_operation(method, target, headers)
             case _:
                 return {"GET": "get_object", "HEAD": "head_object"}.get(method, "other")
 
 
-_SWIFT = Swift()
 MEMBER = External()

@@ -7,14 +7,12 @@ import socket
 from pathlib import Path
 from typing import ClassVar
 
-from midstream._content import Content
 from midstream._errors import SetupError, StoreDied, UsageError
 from midstream._processes import ServerProcess
-from midstream.stores import Traits, refusal
 from midstream.stores._starting import installed, own_folder, require, start
 from midstream.stores._swift import DRIVERS, KEY, OWNER, S3_USER, lacks_xattrs
+from midstream.stores._swift_objects import RunningSwift, SwiftStore
 from midstream.stores._swift_servers import REPLICAS
-from midstream.stores.swift import RunningSwift, Swift
 
 ORDER_SECONDS = 10.0
 
@@ -28,11 +26,6 @@ class RunningSwiftAIO(RunningSwift):
     def __init__(self, server: ServerProcess, folder: Path, version: str) -> None:
         super().__init__(server, folder, version)
         self._orders: tuple[int, str] = server.ready["orders"], server.ready["secret"]
-
-    def put(self, key: str, content: Content, traits: Traits) -> None:
-        if reason := refusal(self.id, SwiftAIO.layouts, traits):
-            raise UsageError(reason)
-        super().put(key, content, traits)
 
     def kill_backend(self, number: int) -> None:
         """End an object server as a crash would; nothing happens to one that has ended."""
@@ -63,7 +56,7 @@ class RunningSwiftAIO(RunningSwift):
             raise StoreDied(f"{self.id}: backend {number}: the order to {what} it was not carried out")
 
 
-class SwiftAIO(Swift):
+class SwiftAIO(SwiftStore):
     """Swift's own servers on ports of their own."""
 
     id: ClassVar[str] = "swift-aio"

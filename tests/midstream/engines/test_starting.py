@@ -17,7 +17,7 @@ import pytest
 from midstream import _parts
 from midstream._errors import HarnessError, SetupError
 from midstream._parts import Found
-from midstream._processes import ServerProcess
+from midstream._processes import ServerProcess, free_port
 from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream.injectors import mitmproxy, toxiproxy
@@ -177,7 +177,7 @@ def test_a_port_that_somebody_else_has(
 
 def test_nobody_answers() -> None:
     """No server, no version."""
-    assert ask_version("127.0.0.1", toxiproxy.free_port()) is None
+    assert ask_version("127.0.0.1", free_port()) is None
 
 
 def nothing_here(name: str, machine: object = None) -> Found:
