@@ -231,7 +231,11 @@ class Run:
             case ev.Begin(size):
                 return store.begin(size)
             case ev.Send(session, piece):
-                return store.send(session, piece, self._body(piece))
+                body = self._body(piece)
+                try:
+                    return store.send(session, piece, body)
+                except StoreFault as fault:
+                    return ev.Dropped(fault, body.given)
             case ev.Look(session, after, last):
                 return store.look(session, after, last)
             case ev.Commit(session, parts):
@@ -269,10 +273,13 @@ class _Counted:
     def __init__(self, body: stores.Body, count: Callable[[int, int], None]) -> None:
         self.size, self.md5 = body.size, body.md5
         self._body, self._count = body, count
+        self.given = 0
+        """Bytes that may be on their way."""
 
     def blocks(self) -> Iterator[memoryview]:
         so_far = 0
         for block in self._body.blocks():
+            self.given = max(self.given, so_far + len(block))
             yield block
             so_far += len(block)
             self._count(len(block), so_far)

@@ -190,9 +190,10 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The request broke on the wire."""
+    """The request broke on the wire; `given` of its bytes had been read to be sent, where that is known."""
 
     fault: StoreFault
+    given: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

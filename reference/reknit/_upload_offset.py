@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reknit import _upload_events as ev
-from reknit._errors import Exhausted, ReknitError
+from reknit._errors import Exhausted, Refused, ReknitError
 from reknit._retry import RETRYABLE, Limits
 from reknit._upload_policy import Checked
 
@@ -38,13 +38,21 @@ class Offset(Checked):
         self.reused = 0
         """Bytes that an earlier process had stored."""
         self._inherited = bool(earlier)
-        self._sent = size if earlier else 0  # how far any request has gone
+        self._sent = size if earlier else 0  # how far any request may have gone
         self._most = shape.most
         self._complete = False
 
     def start(self) -> list[ev.Action]:
         """See what is there, or begin."""
         return [self._ask(ev.Look(self.session) if self.session else ev.Begin(self.size))]
+
+    def receive(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
+        """See Policy.receive."""
+        if isinstance(request, ev.Send):
+            given = event.given if isinstance(event, ev.Dropped) else None
+            went = request.piece.size if given is None else given
+            self._sent = max(self._sent, request.piece.offset + went)
+        return super().receive(request, event)
 
     def _act(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
         match request, event:
@@ -59,6 +67,15 @@ class Offset(Checked):
                 return self._or_give_up(self._again(request, "no offset in the answer"), self._ask_where)
             case ev.Send(piece=piece), ev.Told() if event.done:
                 return self._sent_to(piece, event)
+            case ev.Send(), ev.Told() if event.complete:
+                # It has all, and would not make the object of it: sending again cannot help (the draft,
+                # Upload Append).
+                return self.give_up(
+                    Refused(f"the store took all of it, and answered {event.why}", event.status)
+                )
+            case ev.Send(piece=piece), ev.Told(status=413) if event.most and event.most < piece.size:
+                self._most = event.most
+                return self._or_give_up(self._again(request, event.why), self._ask_where)
             case ev.Send(), ev.Told() if event.status not in _ASK and not event.spoilt:
                 return self._retry(request, event)
             case ev.Send(), ev.Told() | ev.Dropped():
@@ -104,7 +121,6 @@ class Offset(Checked):
             self._complete = True
             return [self._ask(ev.Head())]
         size = min(self.size - offset, self._most or self.size)
-        self._sent = max(self._sent, offset + size)
         piece = ev.Piece(1, offset, size, last=offset + size == self.size)
         return [self._ask(ev.Send(self.session, piece))]
 

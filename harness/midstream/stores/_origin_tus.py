@@ -82,14 +82,24 @@ class Tus:
         upload.take_over()
         if upload.state is State.GONE:
             return _tus(plain(410))
-        if method == "HEAD":
-            return _tus(self._offset(upload))
         if method == "DELETE":
             upload.drop()
             return _tus(plain(204))
+        # The last byte may have come in a request that broke off behind it, for want of its last chunk.
+        if refusal := self._completed(upload):
+            return _tus(refusal)
+        if method == "HEAD":
+            return _tus(self._offset(upload))
         if method == "PATCH":
             return self._patch(upload, head)
         return _tus(plain(405, ("Allow", "HEAD, PATCH, DELETE")))
+
+    def _completed(self, upload: Upload) -> Answer | None:
+        """Make the object once all its bytes are here; the answer when that fails."""
+        if upload.state is not State.OPEN or upload.offset != upload.length:
+            return None
+        made = upload.complete(self._commit)
+        return made if made.status >= 300 else None
 
     def _offset(self, upload: Upload) -> Answer:
         fields = [("Upload-Offset", str(upload.offset)), ("Cache-Control", "no-store")]
@@ -124,10 +134,8 @@ class Tus:
             wanted = {ALGORITHMS[name]: digest.strip()}
 
         def finished() -> Answer:
-            if upload.state is State.OPEN and upload.offset == upload.length:
-                made = upload.complete(self._commit)
-                if made.status >= 300:
-                    return made
+            if refusal := self._completed(upload):
+                return refusal
             return replace(answer, fields=[*answer.fields, ("Upload-Offset", str(upload.offset))])
 
         turn = upload.take_over()

@@ -49,18 +49,18 @@ class HttpStore:
     dialect = Dialect("If-Range")
 
     def __init__(self, url: str, options: Options) -> None:
-        self._options, self._private = options, dict(options.headers)
+        self._options, self.private = options, dict(options.headers)
         self._adopt(url)
-        self.identity = _identity(self._url)
+        self.identity = _identity(self.url)
 
     def stat(self) -> Response:
         """HEAD, as bare of coding as the GET."""
-        return ask("HEAD", self._url, self._options, {}, self._private)
+        return ask("HEAD", self.url, self._options, {}, self.private)
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
         """GET from the URL as given: a redirect's target may have expired by the time of a resume."""
         shape = range_headers(first, last, "If-Range", etag)
-        return ask("GET", self._url, self._options, shape, self._private)
+        return ask("GET", self.url, self._options, shape, self.private)
 
     def renew(self) -> bool:
         """Ask the caller for a fresh link or fresh headers."""
@@ -68,7 +68,7 @@ class HttpStore:
         if fresh is None:
             return False
         if isinstance(fresh, Mapping):
-            self._private.update(fresh)
+            self.private.update(fresh)
         else:
             self._adopt(fresh)
         return True
@@ -77,7 +77,7 @@ class HttpStore:
         self, lines: Lines, method: str, headers: Mapping[str, str], body: Body | None = None
     ) -> Told:
         """One request for the URL, for an upload."""
-        return lines.ask(method, self._url, headers, self._private, body, hops=10).told()
+        return lines.ask(method, self.url, headers, self.private, body, hops=10).told()
 
     def _adopt(self, url: str) -> None:
         parts = urlsplit(url)
@@ -85,8 +85,8 @@ class HttpStore:
             raise CallerError(f"not an http URL: {parts._replace(query='').geturl()!r}")
         if parts.username is not None:
             # Taken out of the URL so that it obeys the rule for redirects, and stays out of messages.
-            self._private["Authorization"] = basic(parts)
-        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+            self.private["Authorization"] = basic(parts)
+        self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 
 def connect(url: str, options: Options) -> HttpStore:

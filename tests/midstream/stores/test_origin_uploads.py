@@ -313,6 +313,14 @@ TUS_PLAYS = {
         > PATCH $ {TUS_PATCH}; Upload-Offset: 4 | 4
         < 204 Upload-Offset: 5
         = o 01234""",
+    "it breaks off behind the last byte": f"""
+        > POST /o {TUS}; Upload-Length: 4
+        < 201
+        > PATCH $ {TUS_PATCH}; Upload-Offset: 0 |~ 0123
+        = o -
+        > HEAD $ {TUS}
+        < 200 Upload-Offset: 4
+        = o 0123""",
     "an append at a wrong offset": f"""
         > POST /o {TUS}; Upload-Length: 5
         < 201

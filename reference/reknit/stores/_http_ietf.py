@@ -1,0 +1,81 @@
+"""Resumable uploads by draft-ietf-httpbis-resumable-upload-12 (interop version 8).
+
+An upload is created empty ("careful upload creation"), which tells its URL in a final response: the 104 of an
+optimistic creation may be lost on the way, and with it every chance to go on. A server that does not know the
+draft would take that for an empty object, so it is asked first what it offers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+from reknit._options import Options
+from reknit._upload_events import Piece, Told
+from reknit.stores import http
+from reknit.stores._http_resumable import Resumable, saying
+from reknit.stores._lines import Got, Lines
+from reknit.stores._uploader import Body
+
+_TYPE = "application/partial-upload"
+
+
+class Ietf(Resumable):
+    """The draft's client."""
+
+    spoken: ClassVar[Mapping[str, str]] = {"Upload-Draft-Interop-Version": "8"}
+
+    def begin(self, size: int) -> Told:
+        """Create the upload resource (Upload Creation), without content."""
+        got = self._ask("OPTIONS", self._target.url)
+        if not 200 <= got.status < 300:
+            return got.told()
+        if _TYPE not in got.headers.get("accept-patch", ""):
+            return saying(got, 501, "it offers no resumable uploads: no Accept-Patch for them")
+        got = self._ask("PUT", self._target.url, {"Upload-Complete": "?0", "Upload-Length": str(size)})
+        if not 200 <= got.status < 300:
+            return got.told()
+        session, told = self._begun(got), self._told(got)
+        if not session:
+            return saying(got, 501, "it names no upload resource")
+        largest = limits(got).get("max-size", size)
+        if largest < size:  # Limits: stop, and cancel
+            self.abort(session, "", 0)
+            return saying(got, 413, f"it takes no more than {largest} bytes")
+        return got.told(session=session, offset=told.offset or 0, most=told.most)
+
+    def look(self, session: str, after: str, last: int) -> Told:
+        """HEAD of the resource (Offset Retrieval)."""
+        return self._told(self._ask("HEAD", session))
+
+    def send(self, session: str, piece: Piece, body: Body) -> Told:
+        """PATCH (Upload Append)."""
+        ours = {
+            "Content-Type": _TYPE,
+            "Upload-Offset": str(piece.offset),
+            "Upload-Complete": "?1" if piece.last else "?0",
+        }
+        got = self._ask("PATCH", session, ours, body)
+        told = self._told(got)
+        if told.done and told.offset is None and not piece.last:
+            # A 2xx says that all of it was taken; it need not say where that leads.
+            return self._told(got, piece.offset + piece.size)
+        return told
+
+    def _told(self, got: Got, offset: int | None = None) -> Told:
+        told = super()._told(got, offset)
+        complete = got.headers.get("upload-complete", "").partition(";")[0].strip() == "?1"
+        most = limits(got).get("max-append-size")
+        return got.told(gone=told.gone, offset=told.offset, complete=complete, most=most)
+
+
+def uploader(url: str, options: Options) -> Ietf:
+    """The one who takes the object at `url`."""
+    return Ietf(http.connect(url, options), options, Lines(options))
+
+
+def limits(got: Got) -> dict[str, int]:
+    """The integers of Upload-Limit; other members are ignored."""
+    found = re.findall(r"([a-z][a-z-]*)\s*=\s*(\d{1,15})(?![\d.])", got.headers.get("upload-limit", ""))
+    return {name: int(value) for name, value in found}
