@@ -208,7 +208,7 @@ def _size_of(sink: Sink, expect: Expectation, size: int) -> int:
 def name_damage(sink: Sink, size: int, generations: Sequence[int]) -> tuple[Verdict, str]:
     """Name what is wrong with a file that is not exact."""
     if not sink.exists:
-        return Verdict.TRUNCATED, "reported success, but there is no object"
+        return Verdict.TRUNCATED, "reported success, but there is no file"
     own = [r for r in sink.runs if r.source > 0]
     zero = [r for r in sink.runs if r.source == ZERO]
     foreign = [r for r in sink.runs if r.source == FOREIGN]
@@ -412,6 +412,8 @@ def _storm(seen: Seen) -> Judgement | None:
 
 def _of_success(seen: Seen) -> Judgement:
     expect, sink, size = seen.expect, seen.sink, seen.object_size
+    if seen.upload and not sink.exists:
+        return Judgement(Verdict.TRUNCATED, "must", "reported success, but there is no object")
     if not complete(sink, expect, size):
         verdict, text = name_damage(sink, _size_of(sink, expect, size), expect.generations)
         return Judgement(verdict, "must", text + _stopped_at_redirect(seen.facts))

@@ -113,8 +113,8 @@ class Zoo:
 
 
 def scenarios() -> list[Loaded]:
-    """All that are meant for the origin."""
-    return [s for s in bundled() if applies(s, "origin", "http")]
+    """All downloads that are meant for the origin."""
+    return [s for s in bundled() if applies(s, "origin", "http") and s.model.direction == "download"]
 
 
 def strict(loaded: Loaded) -> bool:

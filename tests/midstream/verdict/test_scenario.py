@@ -61,7 +61,7 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ("nope = 1", "nope: unknown key; allowed: requirement, kind, properties, clauses,"),
+        ("nope = 1", "nope: unknown key; allowed: requirement, direction, kind, properties, clauses,"),
         ("object.nope = 1", "object.nope: unknown key; allowed: size, validator, framing, ranges, digest,"),
         ("expect.nope = 1", "expect.nope: unknown key; allowed: outcome, restart, refetch, "),
         ("object = 3", "object: Input should be a valid dictionary"),
