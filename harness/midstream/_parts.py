@@ -135,6 +135,15 @@ _PARTS = (
         "v1.24.0",  # of FerretDB, which its go.mod pins
     ),
     Part(
+        "tusd",  # the reference server of tus, which reknit's uploads are tried on; no store
+        "tusd",
+        GoModule("github.com/tus/tusd/v2/cmd/tusd", "tusd"),
+        "v2.9.1",
+        least=(2,),
+        probe=("-version",),
+        pattern=r"Version: v?(\d+(?:\.\d+)+)",  # one that is built from its module says n/a
+    ),
+    Part(
         "toxiproxy",
         "toxiproxy-server",
         GoModule("github.com/Shopify/toxiproxy/v2/cmd/server", "server"),

@@ -41,6 +41,10 @@ class Relay:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def heal(self) -> None:
+        """Cut no more."""
+        self._cuts.clear()
+
     def close(self) -> None:
         self._over.set()
         self._listener.close()
