@@ -71,6 +71,11 @@ def wanted(offers: Iterable[Digest], *, verify: bool, expect: Digest | None) -> 
     return tuple(digest for digest in (expect, best) if digest is not None)
 
 
+def proved(digests: Iterable[Digest]) -> str | None:
+    """What was verified, in words for a report; None for nothing."""
+    return ", ".join(f"{digest.algorithm} ({digest.source})" for digest in digests) or None
+
+
 def available(algorithm: str) -> bool:
     """Whether this process can compute `algorithm`: CRC32C and CRC64NVME come from awscrt alone."""
     if algorithm in ("crc32c", "crc64nvme"):

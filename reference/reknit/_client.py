@@ -11,6 +11,7 @@ from reknit import stores
 from reknit._errors import CallerError, Exhausted, Refused, StoreFault
 from reknit._filesink import Disk, FileSink
 from reknit._options import Options, Report, Stat
+from reknit._parallel import fill
 from reknit._ranges import WHOLE, Slice
 from reknit._reader import Reader
 from reknit._representation import content_length, media_type
@@ -42,10 +43,9 @@ def download(
     store = stores.open_store(url, options)
     identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
     with FileSink(Path(dest), identity, options, _disk) as sink:
-        with closing(Transfer(store, sink, options, progress, part=part, earlier=sink)) as transfer:
-            transfer.run()
+        report = fill(store, sink, options, progress, part)
         sink.publish()
-        return transfer.report()
+        return report
 
 
 def stat(url: str, *, options: Options | None = None) -> Stat:

@@ -18,6 +18,7 @@ from reknit._representation import Representation
 
 # Marks are cheap but not free: the first after 16 KiB, then one for each eighth more, at most 1 MiB apart.
 _FIRST_MARK, _MARK_SHARE, _LAST_MARK = 16 << 10, 3, 1 << 20
+_BLOCK = 1 << 20
 
 
 class Disk:
@@ -101,12 +102,28 @@ class FileSink:
         """See Sink.write."""
         with self._guard("cannot write the partial"):
             self._write(self._data, data, self.held)
-            self._crc = zlib.crc32(data, self._crc)
-            self.held += len(data)
-            if self.held - self._durable >= self._options.checkpoint_bytes:
-                self._mark(durable=True)
-            elif self.held - self._marked >= min(_LAST_MARK, max(_FIRST_MARK, self.held >> _MARK_SHARE)):
-                self._mark()
+            self._count(data)
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write at a place beyond what is held; from any thread. It counts once `absorb` comes to it."""
+        with self._guard("cannot write the partial"):
+            self._write(self._data, data, offset)
+
+    def absorb(self, upto: int) -> Iterator[memoryview]:
+        """Count what was put up to there, without a hole, as held; give it out in blocks."""
+        buffer = memoryview(bytearray(min(_BLOCK, upto - self.held)))
+        while self.held < upto:
+            with self._guard("cannot read the partial"):
+                size = os.preadv(self._data, [buffer[: upto - self.held]], self.held)
+                if not size:
+                    raise OSError(errno.EIO, "the partial was altered by somebody else")
+                self._count(buffer[:size])
+            yield buffer[:size]
+
+    def rewind(self) -> None:
+        """Cut off what was put beyond what is held."""
+        with self._guard("cannot cut the partial"):
+            self._disk.truncate(self._data, self.held)
 
     def truncate(self) -> None:
         """See Sink.truncate. The journal goes first: it must never speak of bytes that are not there."""
@@ -127,7 +144,9 @@ class FileSink:
         """What an earlier download left, from the disk."""
         with self._guard("cannot read the partial"), open(self._data, "rb", closefd=False) as file:
             file.seek(0)
-            while block := file.read(1 << 20):
+            left = self.held
+            while left and (block := file.read(min(_BLOCK, left))):
+                left -= len(block)
                 yield block
 
     def publish(self) -> None:
@@ -189,6 +208,15 @@ class FileSink:
         self._journal = self._disk.open(folder / _partial.JOURNAL, os.O_RDWR)
         self._journal_end = os.fstat(self._journal).st_size
         self._append(b"\n")  # a line torn by the kill ends here, not inside the next one
+
+    def _count(self, data: memoryview) -> None:
+        """These bytes follow what is held, and are in the file."""
+        self._crc = zlib.crc32(data, self._crc)
+        self.held += len(data)
+        if self.held - self._durable >= self._options.checkpoint_bytes:
+            self._mark(durable=True)
+        elif self.held - self._marked >= min(_LAST_MARK, max(_FIRST_MARK, self.held >> _MARK_SHARE)):
+            self._mark()
 
     def _mark(self, *, durable: bool = False) -> None:
         if not self._resumable or self.representation is None or self._folder is None:

@@ -147,7 +147,9 @@ class Machine:
         self._failures += 1
         self._run = 0
         if self._failures > self._limits.attempts:
-            message = f"gave up at byte {self.held} after {self._failures} failures without progress: {why}"
+            message = (
+                f"gave up at byte {self._position} after {self._failures} failures without progress: {why}"
+            )
             return _fail(Exhausted(message, (cause.__cause__ or cause) if cause else None))
         actions: list[ev.Action] = []
         if not self._joinable():
@@ -196,7 +198,7 @@ class Machine:
         why = f"status {status}{f' ({reason})' if reason else ''}"
         if status in RETRYABLE:
             return [ev.Close(), *self._retry(why, after=retry_after(answer.headers, answer.now))]
-        where = f" at byte {self.held}" if self.held else ""
+        where = f" at byte {self._position}" if self.held else ""
         self._refusal = Refused(f"the store answered {why}{where}", status)
         if status in RENEWABLE and not self._renewed:
             return [ev.Close(), ev.Renew()]
@@ -216,6 +218,10 @@ class Machine:
         if self.representation is None:
             theirs = self._adopt(theirs)
         pin: list[ev.Action] = [ev.Pin(theirs)] if theirs != self.representation else []
+        if self._bound:
+            # For whoever assembles the parts: a digest of the whole may stand in the answer to each.
+            span = parse_content_range(answer.headers.get("content-range"))
+            pin = [ev.Pin(Representation.read(answer.headers, self._dialect, span))]
         return [*pin, *self._read(theirs, answer, judged.limit, whole=verdict is Verdict.SKIP)]
 
     def _odd_answer(self, why: str) -> list[ev.Action]:
@@ -263,9 +269,9 @@ class Machine:
         self, why: str, theirs: Representation | None = None, answer: ev.Answer | None = None
     ) -> list[ev.Action]:
         """The object is another one: begin again, out of the answer at hand if that holds it whole."""
-        self.restarts += 1
         if self._bound:
             return _fail(Changed(f"the object changed: {why}"))
+        self.restarts += 1
         if self.held and not self._rewindable:
             return _fail(Changed(f"the object changed after {self.held} bytes were delivered: {why}"))
         if self.restarts > self._limits.restarts:

@@ -40,6 +40,12 @@ class Options:
     """The most bytes taken from the network at once."""
     checkpoint_bytes: int = 32 << 20
     """How many bytes a power cut can cost; a killed process loses less (see the journal)."""
+    parallel: int = 1
+    """How many ranges of an object to fetch at once into a file; 1 is one plain transfer."""
+    parallel_above: int = 64 << 20
+    """Objects (or slices) below this size are fetched by one plain transfer all the same."""
+    range_bytes: int = 32 << 20
+    """How large each of several ranges is. A killed process loses 2 x parallel x range_bytes at most."""
     verify: bool = True
     """Verify the digest the store offers."""
     expect: str | None = None
@@ -73,6 +79,8 @@ class Options:
             raise CallerError("timeouts, buffer and checkpoint_bytes must be above zero")
         if self.part_size < 1 or self.at_once < 1:
             raise CallerError("part_size and at_once must be above zero")
+        if self.parallel < 1 or self.range_bytes < 1 or self.parallel_above < 0:
+            raise CallerError("parallel and range_bytes must be above zero, parallel_above not negative")
         if min(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap) < 0:
             raise CallerError("attempts, restarts and backoff must not be negative")
         if "range" in map(str.lower, self.headers):

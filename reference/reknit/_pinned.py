@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO
 
 from reknit import stores
@@ -21,14 +21,38 @@ from reknit._ranges import Slice
 from reknit._representation import Representation
 from reknit._sink import MemorySink, StreamSink
 from reknit._transfer import Transfer
+from reknit.stores._shared import Shared
 from reknit.stores.file import HeldFile
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version that parts can be bound to, and the head that told of it."""
+
+    version: Representation
+    headers: Mapping[str, str]
+
+
+def by_head(store: stores.Store) -> Found | None:
+    """What a HEAD says, if that is enough: it is a shortcut, and only a GET has the last word."""
+    try:
+        head = store.stat()
+    except StoreFault:
+        return None
+    head.close()
+    found = Representation.read(head.headers, store.dialect)
+    coded = found.coding and not store.dialect.stored_coding
+    if head.status != 200 or found.etag is None or found.total is None or coded:
+        return None
+    return Found(found, head.headers)
 
 
 class Pinned:
     """Safe to share between threads. The version is the first one that answers."""
 
     def __init__(self, store: stores.Store, options: Options) -> None:
-        self._store, self._options = store, options
+        self._store: stores.Store = Shared(store)
+        self._options = options
         self._lock = threading.RLock()
         self._version: Representation | None = None  # of what `_store` serves
         self._stat: Stat | None = None
@@ -112,18 +136,11 @@ class Pinned:
             return self._version
 
     def _from_head(self) -> Representation | None:
-        """What a HEAD says, if that is enough: it is a shortcut, and only a GET has the last word."""
-        try:
-            head = self._store.stat()
-        except StoreFault:
+        found = by_head(self._store)
+        if found is None:
             return None
-        head.close()
-        found = Representation.read(head.headers, self._store.dialect)
-        coded = found.coding and not self._store.dialect.stored_coding
-        if head.status != 200 or found.etag is None or found.total is None or coded:
-            return None
-        self._stat = _stat(found, head.headers)
-        return replace(found, digests=())
+        self._stat = _stat(found.version, found.headers)
+        return replace(found.version, digests=())
 
     def _from_first_byte(self) -> Representation:
         """What a GET says, asked again and again where that can help. Raises what a download would."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from reknit import _events as ev
 from reknit import stores
-from reknit._checksums import Digest, Hasher
+from reknit._checksums import Digest, Hasher, proved
 from reknit._errors import StoreFault
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
@@ -90,14 +90,13 @@ class Transfer:
     def report(self) -> Report:
         """What it took."""
         machine = self._machine
-        proofs = ", ".join(f"{digest.algorithm} ({digest.source})" for digest in self._verified)
         return Report(
             machine.held,
             machine.requests,
             machine.resumes,
             machine.restarts,
             machine.wasted,
-            proofs or None,
+            proved(self._verified),
             time.monotonic() - self._began,
         )
 

@@ -10,6 +10,7 @@ assert store.asked == ["GET", 'GET 3- if "a"']
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,17 @@ from reknit._sink import MemorySink
 from reknit._transfer import Transfer
 from reknit.stores import Response
 
-__all__ = ["MemorySink", "Outcome", "Reply", "ScriptedStore", "StoreFault", "fetch", "read_stream"]
+__all__ = [
+    "MemorySink",
+    "Outcome",
+    "Reply",
+    "ScriptedStore",
+    "Server",
+    "StoreFault",
+    "cut",
+    "fetch",
+    "read_stream",
+]
 
 
 @dataclass
@@ -108,6 +119,51 @@ class ScriptedStore:
 def _in_order(script: Iterable[Reply | StoreFault]) -> Play:
     replies = iter(script)
     return lambda *_: next(replies, StoreFault("connect", "the script is over"))
+
+
+class Server:
+    """An honest server of one object, in memory, for a ScriptedStore: `server.store`.
+
+    Bodies come in blocks of `block` bytes. `etag` may be weak or empty, `ranges` and `head` say whether it
+    answers those; all of it may change at any time. `trouble` gets the number of a GET, from 1 on, and its
+    honest answer, and returns what is sent instead.
+    """
+
+    def __init__(self, data: bytes, *, block: int = 10_000) -> None:
+        self.data, self.block, self.etag, self.ranges, self.head = data, block, '"a"', True, True
+        self.trouble: Callable[[int, Reply], Reply | StoreFault] = lambda number, reply: reply
+        self._numbers = itertools.count(1)
+        self.store = ScriptedStore(self._answer)
+
+    def get(self, first: int, last: int | None, etag: str | None) -> Reply:
+        """The honest answer to a GET."""
+        headers = {"etag": self.etag} if self.etag else {}
+        total = len(self.data)
+        ranged = self.ranges and (first > 0 or last is not None) and etag in (None, self.etag)
+        if ranged and first >= total:
+            return Reply(416, {"content-range": f"bytes */{total}"})
+        start, end = (first, total if last is None else min(total, last + 1)) if ranged else (0, total)
+        headers["content-length"] = str(end - start)
+        if ranged:
+            headers["content-range"] = f"bytes {start}-{end - 1}/{total}"
+        body = [self.data[i : min(end, i + self.block)] for i in range(start, end, self.block)]
+        return Reply(206 if ranged else 200, headers, body)
+
+    def _answer(self, method: str, first: int, last: int | None, etag: str | None) -> Reply | StoreFault:
+        if method == "GET":
+            return self.trouble(next(self._numbers), self.get(first, last, etag))
+        headers = {"etag": self.etag} if self.etag else {}
+        return Reply(200, headers | {"content-length": str(len(self.data))}) if self.head else Reply(405)
+
+
+def cut(after: int, kind: str = "reset") -> Callable[[Reply], Reply]:
+    """A change to a reply: its body ends after so many bytes with a fault of that kind."""
+
+    def end(reply: Reply) -> Reply:
+        body = b"".join(reply.body)
+        return replace(reply, body=[body[:after]] if after else [], fault=StoreFault(kind, kind))
+
+    return end
 
 
 @dataclass

@@ -6,7 +6,6 @@ import io
 import itertools
 import random
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,59 +13,20 @@ import pytest
 import reknit
 from reknit import CallerError, Changed, Exhausted, Integrity, Options, Reader, Refused, SinkError
 from reknit._reader import LEAST, MOST, ahead
-from reknit.testing import Reply, ScriptedStore, StoreFault
+from reknit.testing import Reply, Server, StoreFault, cut
 
 DATA = bytes(range(256)) * 1024
 OPTIONS = Options(attempts=4, sleep=lambda seconds: None)
 
 
-class Server:
-    """An honest server of one object; `trouble` may replace any answer. Blocks of `block` bytes."""
-
-    def __init__(self, data: bytes = DATA, *, block: int = 10_000) -> None:
-        self.data, self.block, self.etag, self.ranges, self.head = data, block, '"a"', True, True
-        self.trouble: Callable[[int, Reply], Reply | StoreFault] = lambda number, reply: reply
-        self.numbers = itertools.count(1)
-        self.store = ScriptedStore(self.answer)
-
-    def answer(self, method: str, first: int, last: int | None, etag: str | None) -> Reply | StoreFault:
-        headers = {"etag": self.etag} if self.etag else {}
-        if method == "HEAD":
-            size = {"content-length": str(len(self.data))}
-            return Reply(200, headers | size) if self.head else Reply(405)
-        return self.trouble(next(self.numbers), self._get(first, last, etag, headers))
-
-    def _get(self, first: int, last: int | None, etag: str | None, headers: dict[str, str]) -> Reply:
-        total = len(self.data)
-        ranged = self.ranges and (first or last is not None) and etag in (None, self.etag)
-        if ranged and first >= total:
-            return Reply(416, {"content-range": f"bytes */{total}"})
-        end = total if last is None or not ranged else min(total, last + 1)
-        start = first if ranged else 0
-        headers |= {"content-length": str(end - start)}
-        headers |= {"content-range": f"bytes {start}-{end - 1}/{total}"} if ranged else {}
-        body = self.data[start:end]
-        blocks = [body[i : i + self.block] for i in range(0, len(body), self.block)]
-        return Reply(206 if ranged else 200, headers, blocks)
-
-    def reader(self, options: Options = OPTIONS) -> Reader:
-        return Reader(self.store, options)
-
-
-def cut(after: int, fault: str = "reset") -> Callable[[Reply], Reply]:
-    """End the body after so many bytes."""
-
-    def end(reply: Reply) -> Reply:
-        body = b"".join(reply.body)
-        return replace(reply, body=[body[:after]] * bool(after), fault=StoreFault(fault, fault))
-
-    return end
+def reader_of(server: Server, options: Options = OPTIONS) -> Reader:
+    return Reader(server.store, options)
 
 
 def test_it_is_a_file() -> None:
     """read, readinto, seek and tell are those of a file, and a buffered reader fits on top."""
-    server = Server()
-    with server.reader() as reader:
+    server = Server(DATA)
+    with reader_of(server) as reader:
         assert (reader.readable(), reader.seekable(), reader.writable()) == (True, True, False)
         assert server.store.asked == [], "no traffic before it is needed"
         assert reader.read(3) == DATA[:3]
@@ -90,7 +50,7 @@ def test_it_is_a_file() -> None:
 
 def test_bad_calls() -> None:
     """What makes no sense is the caller's error."""
-    reader = Server().reader()
+    reader = reader_of(Server(DATA))
     with pytest.raises(ValueError, match="negative"):
         reader.seek(-1)
     with pytest.raises(ValueError, match="whence"):
@@ -100,13 +60,13 @@ def test_bad_calls() -> None:
     with pytest.raises(CallerError, match="not a slice"):
         reknit.read_range("file:///x", 0, -5)
     with pytest.raises(CallerError, match="expect"):
-        Reader(Server().store, Options(expect="crc32:00000000"))
+        Reader(Server(DATA).store, Options(expect="crc32:00000000"))
 
 
 def test_the_size_costs_one_request_and_pins() -> None:
     """One HEAD; each range is then bound to its tag, and `stat` tells what it said."""
-    server = Server()
-    reader = server.reader()
+    server = Server(DATA)
+    reader = reader_of(server)
     assert reader.size == len(DATA)
     assert (reader.stat.size, reader.stat.etag, reader.stat.headers["etag"]) == (len(DATA), '"a"', '"a"')
     reader.read_range(10, 5)
@@ -116,7 +76,7 @@ def test_the_size_costs_one_request_and_pins() -> None:
 def test_read_ahead_grows_in_a_sequence() -> None:
     """Small reads in a row come out of few and growing ranges; a jump fetches little; a near one, nothing."""
     server = Server(bytes(1 << 20), block=1 << 16)
-    reader = server.reader()
+    reader = reader_of(server)
     for _ in range(1 << 8):
         reader.read(1 << 12)
     spans = [tuple(map(int, line.split()[1].split("-"))) for line in server.store.asked[1:]]
@@ -149,7 +109,7 @@ def test_shuffled_reads_over_a_failing_network(seed: int) -> None:
         return Reply(503) if roll < 0.6 else reply
 
     server.trouble = trouble
-    with server.reader(replace(OPTIONS, attempts=30)) as reader:
+    with reader_of(server, replace(OPTIONS, attempts=30)) as reader:
         for _ in range(40):
             at, size = dice.randrange(50_100), dice.randrange(3000)
             want = server.data[at : at + size]
@@ -167,7 +127,7 @@ def test_ranges_at_every_place_with_a_cut_at_every_byte() -> None:
         for at in range(min(length, max(0, 6 - first)) + 1):
             server = Server(b"abcdef", block=2)
             server.trouble = lambda n, reply, at=at: cut(at)(reply) if n == 1 else reply
-            reader = server.reader()
+            reader = reader_of(server)
             assert reader.read_range(first, length) == b"abcdef"[first : first + length]
             want = [int(line.split()[1].split("-")[0]) for line in server.store.asked if "GET" in line]
             assert (
@@ -181,12 +141,12 @@ def test_ranges_at_every_place_with_a_cut_at_every_byte() -> None:
 @pytest.mark.parametrize("condition", ["obeyed", "ignored"])
 def test_a_replaced_object_is_changed(condition: str) -> None:
     """Changed, from the first new byte on, and every time; whether If-Range is obeyed or not."""
-    server = Server()
-    reader = server.reader()
+    server = Server(DATA)
+    reader = reader_of(server)
     assert reader.read(10) == DATA[:10]
     server.data, server.etag = bytes(len(DATA)), '"b"'
     if condition == "ignored":
-        server.trouble = lambda number, reply: server._get(200_000, 200_009, None, {"etag": '"b"'})
+        server.trouble = lambda number, reply: server.get(200_000, 200_009, None)
     for _ in range(2):
         with pytest.raises(Changed):
             reader.read_range(200_000, 10)
@@ -199,7 +159,7 @@ def test_a_replaced_object_is_changed(condition: str) -> None:
 @pytest.mark.parametrize("flaw", ["no tag", "weak tag", "no ranges", "no head and no tag", "odd ranges"])
 def test_without_ranges_of_one_version_the_whole_is_spooled(flaw: str) -> None:
     """Parts that nothing binds together, or that are not sent, are read out of one whole, fetched once."""
-    server = Server()
+    server = Server(DATA)
     server.head = "head" not in flaw
     server.ranges = flaw != "no ranges"
     server.etag = {"no tag": "", "weak tag": 'W/"a"', "no head and no tag": ""}.get(flaw, '"a"')
@@ -207,7 +167,7 @@ def test_without_ranges_of_one_version_the_whole_is_spooled(flaw: str) -> None:
         server.trouble = lambda number, reply: (
             Reply(206, {"etag": '"a"'}, [b"x"]) if reply.status == 206 else reply
         )
-    reader = server.reader()
+    reader = reader_of(server)
     assert reader.read_range(1000, 10) == DATA[1000:1010]
     asked = len(server.store.asked)
     reader.seek(200_000)
@@ -221,8 +181,8 @@ def test_without_ranges_of_one_version_the_whole_is_spooled(flaw: str) -> None:
 
 def test_a_spooled_whole_is_of_the_version_that_was_read() -> None:
     """A server that stops answering ranges, and has another object by then, is Changed."""
-    server = Server()
-    reader = server.reader()
+    server = Server(DATA)
+    reader = reader_of(server)
     assert reader.read_range(0, 10) == DATA[:10]
     server.ranges = False
     server.data = bytes(len(DATA) + 1)
@@ -232,9 +192,9 @@ def test_a_spooled_whole_is_of_the_version_that_was_read() -> None:
 
 def test_one_stray_whole_is_not_the_end_of_ranges() -> None:
     """§14.2: a server may ignore one Range; the next is tried before anything is spooled."""
-    server = Server()
+    server = Server(DATA)
     server.trouble = lambda n, reply: Reply(200, {"etag": '"a"'}, [b"x"]) if n == 1 else reply
-    assert server.reader().read_range(1000, 10) == DATA[1000:1010]
+    assert reader_of(server).read_range(1000, 10) == DATA[1000:1010]
     assert "GET" not in server.store.asked
 
 
@@ -244,7 +204,7 @@ def test_the_smallest_objects(size: int, head: bool) -> None:
     """Nothing, and one byte, with and without HEAD."""
     server = Server(b"x" * size)
     server.head = head
-    reader = server.reader()
+    reader = reader_of(server)
     assert reader.read() == b"x" * size
     assert reader.read_range(0, 10) == b"x" * size
     assert reader.size == size
@@ -252,10 +212,10 @@ def test_the_smallest_objects(size: int, head: bool) -> None:
 
 def test_errors_of_the_store_come_through() -> None:
     """A final answer, or a store that keeps failing, is what it is for a download; a later read may work."""
-    server = Server()
+    server = Server(DATA)
     server.head = False
     server.trouble = lambda number, reply: Reply(404)
-    reader = server.reader()
+    reader = reader_of(server)
     with pytest.raises(Refused):
         reader.read(1)
     server.trouble = lambda number, reply: StoreFault("connect", "refused")
@@ -277,20 +237,20 @@ def test_a_spool_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     file = Full()
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: file)
-    server = Server()
+    server = Server(DATA)
     server.etag = ""
     with pytest.raises(SinkError, match="No space left"):
-        server.reader().read(5)
+        reader_of(server).read(5)
     assert file.closed
 
 
 def test_many_threads_share_one_reader() -> None:
     """read_range needs no position, and read+seek under one's own lock none of the others'."""
-    server = Server(block=4096)
+    server = Server(DATA, block=4096)
     numbers = itertools.count()
     server.trouble = lambda number, reply: cut(100)(reply) if next(numbers) % 3 == 0 else reply
     wrong: list[object] = []
-    with server.reader() as reader:
+    with reader_of(server) as reader:
 
         def work(seed: int) -> None:
             dice = random.Random(seed)

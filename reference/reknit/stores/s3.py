@@ -201,7 +201,8 @@ def _client(region: str, access_key: str, secret_key: str, session_token: str, a
         on(f"provide-client-params.s3.{name}", _note_endpoint)
         on(f"before-send.s3.{name}", _hand_over)
     on("before-endpoint-resolution.s3", _set_endpoint)
-    on("before-sign.s3.GetObject", _want_checksum)
+    for name in ("GetObject", "HeadObject"):
+        on(f"before-sign.s3.{name}", _want_checksum)
     for name in _SEND_BODIES:
         on(f"before-sign.s3.{name}", _leave_body_unsigned)
     return client
