@@ -45,7 +45,7 @@ class Options:
     parallel_above: int = 64 << 20
     """Objects (or slices) below this size are fetched by one plain transfer all the same."""
     range_bytes: int = 32 << 20
-    """How large each of several ranges is. A killed process loses 2 x parallel x range_bytes at most."""
+    """How large each of several ranges is at most. A killed process loses 2 x parallel x range_bytes at most."""
     verify: bool = True
     """Verify the digest the store offers."""
     expect: str | None = None

@@ -19,7 +19,7 @@ from reknit._errors import Changed, Unranged
 from reknit._filesink import FileSink
 from reknit._options import Options, Progress, Report
 from reknit._pinned import by_head
-from reknit._plan import Plan
+from reknit._plan import Plan, range_size
 from reknit._ranges import Slice
 from reknit._representation import Representation
 from reknit._transfer import ProgressCallback, Transfer
@@ -99,7 +99,7 @@ class Parallel:
     ) -> None:
         size = part.size(version.total)
         assert size is not None
-        self._store, self._sink, self._progress = Shared(store), sink, progress
+        self._sink, self._progress = sink, progress
         self._part, self._version, self._total = part, version, size
         earlier = sink.representation
         self.tally = Tally()
@@ -108,7 +108,7 @@ class Parallel:
             sink.truncate()
         if not sink.held:
             sink.pin(version)
-        self._plan = Plan(sink.held, size, options.range_bytes, options.parallel)
+        self._plan = Plan(sink.held, size, range_size(size, options.range_bytes, options.parallel), options.parallel)
         self._changed = threading.Condition()  # guards everything below
         self._stopped = False
         self._writing = 0  # workers in the midst of a write
@@ -118,6 +118,7 @@ class Parallel:
         # A wait ends when the download does; unless a test says how to wait.
         sleep: Callable[[float], None] = self._sleep if options.sleep is time.sleep else options.sleep
         self._options = replace(options, sleep=sleep)
+        self._store = Shared(store, self._options)
 
     def run(self) -> bool:
         """Fetch all. False when one plain transfer has to do it, from what the sink holds then.

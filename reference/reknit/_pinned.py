@@ -51,7 +51,7 @@ class Pinned:
     """Safe to share between threads. The version is the first one that answers."""
 
     def __init__(self, store: stores.Store, options: Options) -> None:
-        self._store: stores.Store = Shared(store)
+        self._store: stores.Store = Shared(store, options)
         self._options = options
         self._lock = threading.RLock()
         self._version: Representation | None = None  # of what `_store` serves

@@ -18,6 +18,11 @@ class _Open:
     end: int
 
 
+def range_size(total: int, most: int, workers: int) -> int:
+    """How large each range is: two for each worker at least, so that all have work and finish together."""
+    return max(1, min(most, -(-total // (2 * workers))))
+
+
 class Plan:
     """`held` of `total` bytes are there; ranges of `size` bytes go to `workers` at once."""
 

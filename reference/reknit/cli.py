@@ -28,6 +28,9 @@ def get(
         str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
     ],
     dest: Annotated[Path, typer.Argument(help="The file to write; it appears whole or not at all.")],
+    first: Annotated[int, typer.Option(help="The first byte wanted of the object.")] = 0,
+    length: Annotated[int | None, typer.Option(help="How many bytes are wanted; all when not given.")] = None,
+    parallel: Annotated[int, typer.Option(help="How many ranges to fetch at once, of a large object.")] = 1,
     idle_timeout: Annotated[float, typer.Option(help="Seconds the network may stay silent.")] = 30.0,
     connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
     attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
@@ -42,6 +45,7 @@ def get(
     """Download URL to DEST, continuing what an earlier run left behind."""
     with _told(url):
         options = Options(
+            parallel=parallel,
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
             attempts=attempts,
@@ -52,7 +56,7 @@ def get(
             store=_pairs(store, "="),
         )
         with _bar(progress and not quiet) as show:
-            report = download(url, dest, options=options, progress=show)
+            report = download(url, dest, first=first, length=length, options=options, progress=show)
     if not quiet:
         typer.echo(
             f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "

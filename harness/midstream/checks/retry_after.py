@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import ClassVar
 
+from midstream._evidence import Exchange
 from midstream._verdict import Finding, Seen, Verdict
 from midstream.checks import Check
 
@@ -13,7 +15,8 @@ TOLERANCE = 0.05
 
 
 class RetryAfter(Check):
-    """The next object request comes no sooner than Retry-After says (RFC 9110 section 10.2.3).
+    """The next object request comes no sooner than Retry-After says (RFC 9110 section 10.2.3), but for another
+    range that is fetched at the same time.
 
     Only whole seconds are checked, and only a lower bound, so a busy machine cannot break it.
     """
@@ -29,10 +32,16 @@ class RetryAfter(Check):
             if exchange.status not in (429, 503) or not value.isdigit() or exchange.ended_at is None:
                 continue
             waited = following.started_at - exchange.ended_at
-            if waited < int(value) - TOLERANCE:
+            if waited < int(value) - TOLERANCE and not _apart(exchange, following):
                 text = f"asked again before the {value} s of Retry-After were over"
                 return Finding(Verdict.RETRY_STORM, "must", text)
         return None
+
+
+def _apart(one: Exchange, other: Exchange) -> bool:
+    """Whether they are for two of several ranges, fetched at once: the other may have been on its way."""
+    a, b = one.range or "", other.range or ""
+    return a != b and all(re.fullmatch(r"bytes=\d+-\d+", r) for r in (a, b))
 
 
 MEMBER = RetryAfter()

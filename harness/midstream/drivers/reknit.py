@@ -21,16 +21,20 @@ class Reknit(PythonDriver):
     def load(self) -> None:
         import reknit  # noqa: F401
 
+    def options(self, job: Job) -> dict[str, Any]:
+        """As anybody would set them, but for waits that are short."""
+        return {
+            "idle_timeout": job.idle_timeout,
+            "connect_timeout": 5.0,
+            "backoff_base": 0.005,
+            "backoff_cap": 0.2,
+            "headers": job.headers,
+        }
+
     def download(self, job: Job) -> None:
         import reknit
 
-        options = reknit.Options(
-            idle_timeout=job.idle_timeout,
-            connect_timeout=5.0,
-            backoff_base=0.005,
-            backoff_cap=0.2,
-            headers=job.headers,
-        )
+        options = reknit.Options(**self.options(job))
         part: dict[str, Any] = {"first": job.first, "length": job.length}
         if job.dest.is_fifo():
             stream = reknit.open_stream(job.native, options=options, **part)

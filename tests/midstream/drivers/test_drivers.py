@@ -22,6 +22,14 @@ class TestGateway(DriverContract):
     driver = "gateway"
 
 
+class TestReknitParallel(DriverContract):
+    driver = "reknit-parallel"
+
+
+class TestReknitRandom(DriverContract):
+    driver = "reknit-random"
+
+
 class TestCurl(DriverContract):
     driver = "cmd:curl -sSf -o {dest} {url}"
 
