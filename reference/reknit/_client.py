@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reknit import stores
+from reknit._checksums import offered
 from reknit._errors import CallerError, Exhausted, Refused, StoreFault
 from reknit._filesink import Disk, FileSink
 from reknit._options import Options, Report, Stat
@@ -50,8 +51,9 @@ def download(
 
 def stat(url: str, *, options: Options | None = None) -> Stat:
     """What the store says about the object, in one request. Raises Refused, Exhausted and CallerError."""
+    store = stores.open_store(url, options or Options())
     try:
-        head = stores.open_store(url, options or Options()).stat()
+        head = store.stat()
     except StoreFault as fault:
         raise Exhausted(str(fault), fault.__cause__ or fault) from fault
     head.close()
@@ -66,6 +68,7 @@ def stat(url: str, *, options: Options | None = None) -> Stat:
         headers.get("last-modified", ""),
         media_type(headers),
         headers,
+        {d.algorithm: d.value for d in offered(headers, etag_is_md5=store.dialect.etag_is_md5(headers))},
     )
 
 

@@ -12,7 +12,7 @@ next:
 
 It ends under every schedule. A request is made because bytes arrived that were not there before (at most the
 size of the object), or it uses up one of: `attempts` in a row without progress, `restarts`, the one renewal
-between two steps of progress, the one fresh start after a digest mismatch.
+between two answers with data, the one fresh start after a digest mismatch.
 """
 
 from __future__ import annotations
@@ -213,6 +213,9 @@ class Machine:
         if verdict is Verdict.REPLACED or (verdict is Verdict.FRESH and self.held and not self._rewindable):
             return self._changed(judged.why, theirs, answer)
         assert theirs is not None
+        self._renewed = (
+            False  # the credentials were good for this; without a byte, it is a failure that counts
+        )
         if verdict is Verdict.FRESH:
             return self._begin(theirs, answer)
         if self.representation is None:

@@ -45,7 +45,7 @@ class Options:
     parallel_above: int = 64 << 20
     """Objects (or slices) below this size are fetched by one plain transfer all the same."""
     range_bytes: int = 32 << 20
-    """How large each of several ranges is at most. A killed process loses 2 x parallel x range_bytes at most."""
+    """How large a range is at most, of several. A killed process loses up to 2 x parallel x range_bytes."""
     verify: bool = True
     """Verify the digest the store offers."""
     expect: str | None = None
@@ -161,3 +161,5 @@ class Stat:
     media_type: str
     headers: Mapping[str, str]
     """The whole response head, names in lower case."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the whole object, in hexadecimal, by algorithm: md5, sha256, crc32 …"""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from reknit import stores
 from reknit._checksums import Digest, Hasher, proved
-from reknit._errors import Changed, Unranged
+from reknit._errors import Changed, Refused, Unranged
 from reknit._filesink import FileSink
 from reknit._options import Options, Progress, Report
 from reknit._pinned import by_head
@@ -77,7 +77,7 @@ class Tally:
 def survey(store: stores.Store, options: Options, part: Slice) -> Representation | None:
     """The version to fetch in ranges, by one HEAD; None when ranges cannot be bound or are not worth it."""
     found = by_head(store)
-    if found is None:
+    if found is None or not found.binds:
         return None
     size = part.size(found.version.total)
     if not size or size < options.parallel_above:
@@ -108,7 +108,9 @@ class Parallel:
             sink.truncate()
         if not sink.held:
             sink.pin(version)
-        self._plan = Plan(sink.held, size, range_size(size, options.range_bytes, options.parallel), options.parallel)
+        self._plan = Plan(
+            sink.held, size, range_size(size, options.range_bytes, options.parallel), options.parallel
+        )
         self._changed = threading.Condition()  # guards everything below
         self._stopped = False
         self._writing = 0  # workers in the midst of a write
@@ -217,8 +219,19 @@ class Parallel:
             return None
 
     def _fetch(self, part: Slice) -> None:
-        piece = _Piece(self, part.first)
-        there = Slice(self._part.first + part.first, part.length)
+        piece = _Piece(self, part)
+        for left in range(self._options.attempts, -1, -1):
+            before = self._plan.done
+            try:
+                self._attempt(piece)
+                break
+            except Refused as error:
+                # Credentials that work for the other ranges have been renewed, or expired again, meanwhile.
+                if not left or error.status != 401 or self._plan.done == before:
+                    raise
+
+    def _attempt(self, piece: _Piece) -> None:
+        there = Slice(self._part.first + piece.at, piece.end - piece.at)
         transfer = Transfer(self._store, piece, self._options, part=there, bound=self._version)
         with closing(transfer):
             try:
@@ -264,15 +277,16 @@ class Parallel:
 class _Piece:
     """The sink of one range: writes at its place."""
 
-    def __init__(self, parent: Parallel, first: int) -> None:
-        self._parent, self._at = parent, first
+    def __init__(self, parent: Parallel, part: Slice) -> None:
+        assert part.length is not None
+        self._parent, self.at, self.end = parent, part.first, part.first + part.length
 
     def pin(self, representation: Representation) -> None:
         self._parent._told(representation)
 
     def write(self, data: memoryview) -> None:
-        self._parent._wrote(self._at, data)
-        self._at += len(data)
+        self._parent._wrote(self.at, data)
+        self.at += len(data)
 
     def truncate(self) -> None:
         raise AssertionError("a bound range never begins anew")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import IO
@@ -27,14 +27,19 @@ from reknit.stores.file import HeldFile
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version that parts can be bound to, and the head that told of it."""
+    """A version, and the head that told of it."""
 
     version: Representation
     headers: Mapping[str, str]
 
+    @property
+    def binds(self) -> bool:
+        """Whether parts can be bound to it."""
+        return self.version.etag is not None and self.version.total is not None
+
 
 def by_head(store: stores.Store) -> Found | None:
-    """What a HEAD says, if that is enough: it is a shortcut, and only a GET has the last word."""
+    """What a HEAD says, if it is answered: it is a shortcut, and only a GET has the last word."""
     try:
         head = store.stat()
     except StoreFault:
@@ -42,9 +47,7 @@ def by_head(store: stores.Store) -> Found | None:
     head.close()
     found = Representation.read(head.headers, store.dialect)
     coded = found.coding and not store.dialect.stored_coding
-    if head.status != 200 or found.etag is None or found.total is None or coded:
-        return None
-    return Found(found, head.headers)
+    return None if head.status != 200 or coded else Found(found, head.headers)
 
 
 class Pinned:
@@ -57,6 +60,7 @@ class Pinned:
         self._version: Representation | None = None  # of what `_store` serves
         self._stat: Stat | None = None
         self._spooled: HeldFile | None = None
+        self._used = False  # bytes of the version were handed out
 
     @property
     def size(self) -> int:
@@ -80,6 +84,7 @@ class Pinned:
             try:
                 with closing(self._transfer(part, sink)) as transfer:
                     transfer.run()
+                self._used = True
                 return bytes(sink.data)
             except Unranged:
                 self.spool()
@@ -88,7 +93,7 @@ class Pinned:
     def run(self, part: Slice) -> Run:
         """Begin to read a range within the object. It may raise Unranged: `spool`, and begin anew."""
         sink = StreamSink()
-        return Run(self._transfer(part, sink), sink, part)
+        return Run(self._transfer(part, sink), sink, part, self._hand_out)
 
     def spool(self) -> None:
         """Fetch the whole, once; raises Changed when that is another version than was read so far."""
@@ -104,7 +109,9 @@ class Pinned:
                     whole = transfer.representation
                 file.flush()
                 assert whole is not None
-                if seen is not None and (whole.etag, sink.size) != (seen.etag, seen.total):
+                same = seen is None or (whole.etag, sink.size) == (seen.etag, seen.total)
+                # Of a version of which nothing was handed out but its size, that alone must stay.
+                if not same and (self._used or seen is None or sink.size != seen.total):
                     raise Changed("the object changed: the whole is not what its parts were read from")
                 self._stat = self._stat or _stat(whole.sized(sink.size), {})
                 self._spooled = self._store = HeldFile(file)
@@ -118,6 +125,9 @@ class Pinned:
         if self._spooled is not None:
             self._spooled.close()
 
+    def _hand_out(self) -> None:
+        self._used = True
+
     def _transfer(self, part: Slice, sink: MemorySink | StreamSink) -> Transfer:
         with self._lock:
             version = self._pin()
@@ -127,36 +137,30 @@ class Pinned:
         with self._lock:
             if self._version is not None:
                 return self._version
-            found = self._from_head() or self._from_first_byte()
-            if found.etag is None or found.total is None:
-                self.spool()
+            found = by_head(self._store) or self._from_first_byte()
+            if found.binds:
+                self._stat = _stat(found.version, found.headers)
+                self._version = replace(found.version, digests=())
             else:
-                self._version = found
+                self.spool()
             assert self._version is not None
             return self._version
 
-    def _from_head(self) -> Representation | None:
-        found = by_head(self._store)
-        if found is None:
-            return None
-        self._stat = _stat(found.version, found.headers)
-        return replace(found.version, digests=())
-
-    def _from_first_byte(self) -> Representation:
+    def _from_first_byte(self) -> Found:
         """What a GET says, asked again and again where that can help. Raises what a download would."""
         with closing(Transfer(self._store, MemorySink(), self._options, part=Slice(0, 1))) as transfer:
             transfer.run()
             found = transfer.representation
         assert found is not None
-        self._stat = _stat(found, {}) if found.total is not None else None
-        return replace(found, digests=())
+        return Found(found, {})
 
 
 class Run:
     """A range that is read in sequence, out of one answer while it lasts."""
 
-    def __init__(self, transfer: Transfer, sink: StreamSink, part: Slice) -> None:
+    def __init__(self, transfer: Transfer, sink: StreamSink, part: Slice, used: Callable[[], None]) -> None:
         assert part.length is not None
+        self._used = used
         self._transfer, self._sink = transfer, sink
         self.asked, self.end = part.length, part.first + part.length
         self._block, self._from = memoryview(b""), part.first  # the bytes at hand, and where they lie
@@ -178,6 +182,7 @@ class Run:
                 self._transfer.run()  # which lets go of the connection
         found = self._block[at - self._from :][: len(view)]
         view[: len(found)] = found
+        self._used()
         return len(found)
 
     def close(self) -> None:
@@ -211,4 +216,5 @@ class _SpoolSink:
 
 
 def _stat(version: Representation, headers: Mapping[str, str]) -> Stat:
-    return Stat(version.total, version.etag, version.modified, version.media, headers)
+    digests = {digest.algorithm: digest.value for digest in version.digests}
+    return Stat(version.total, version.etag, version.modified, version.media, headers, digests)

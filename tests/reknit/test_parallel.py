@@ -15,6 +15,7 @@ import pytest
 from reknit import CallerError, Changed, Exhausted, Integrity, Options, Progress, Refused, Report, SinkError
 from reknit._filesink import Disk, FileSink
 from reknit._parallel import fill
+from reknit._plan import range_size
 from reknit._ranges import WHOLE, Slice
 from reknit.testing import Reply, Server, StoreFault, cut
 
@@ -62,8 +63,9 @@ def test_whole(tmp_path: Path, parallel: int, size: int) -> None:
     report = fetch(server, tmp_path / "dest", options, progress=told)
     assert (tmp_path / "dest").read_bytes() == server.data
     asked = ranges(server)
-    assert [first for first, _ in asked] == list(range(0, size, 9_000))
-    assert [last for _, last in asked] == [*range(8_999, size - 1, 9_000), size - 1]
+    each = range_size(size, 9_000, parallel)
+    assert [first for first, _ in asked] == list(range(0, size, each))
+    assert [last for _, last in asked] == [*range(each - 1, size - 1, each), size - 1]
     assert all(line.endswith(' if "a"') for line in server.store.asked[1:])
     assert (report.bytes, report.requests, report.bytes_refetched) == (size, len(asked), 0)
     assert report.verified == "sha256 (expected by the caller)"

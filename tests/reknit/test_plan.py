@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reknit._plan import Plan
+from reknit._plan import Plan, range_size
 
 
 def every_run(
@@ -71,6 +71,11 @@ def test_the_window() -> None:
     plan.wrote(4, 1)
     assert plan.frontier == 10
     assert [part.first for part in iter(plan.take, None)] == [25]
+
+
+def test_range_size() -> None:
+    """Two ranges for each worker at least, none larger than the most, none empty."""
+    assert [range_size(total, 10, 2) for total in (0, 1, 4, 5, 40, 41, 10**9)] == [1, 1, 1, 2, 10, 10, 10]
 
 
 @pytest.mark.parametrize(("offset", "count"), [(1, 1), (0, 6), (5, 1), (10, 1)])

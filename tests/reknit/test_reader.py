@@ -69,6 +69,7 @@ def test_the_size_costs_one_request_and_pins() -> None:
     reader = reader_of(server)
     assert reader.size == len(DATA)
     assert (reader.stat.size, reader.stat.etag, reader.stat.headers["etag"]) == (len(DATA), '"a"', '"a"')
+    assert reader.stat.digests == {}
     reader.read_range(10, 5)
     assert server.store.asked == ["HEAD", 'GET 10-14 if "a"']
 
@@ -188,6 +189,23 @@ def test_a_spooled_whole_is_of_the_version_that_was_read() -> None:
     server.data = bytes(len(DATA) + 1)
     with pytest.raises(Changed):
         reader.read_range(20, 10)
+
+
+def test_a_tag_that_only_the_head_has(tmp_path) -> None:
+    """Ranges that never carry the tag bind to nothing: the whole is read, if its size is what was told."""
+    for size, error in ((len(DATA), None), (len(DATA) - 1, Changed)):
+        server = Server(DATA)
+        server.trouble = lambda number, reply: replace(
+            reply, headers={name: value for name, value in reply.headers.items() if name != "etag"}
+        )
+        reader = reader_of(server)
+        assert reader.size == len(DATA)
+        server.data = DATA[:size]
+        if error is None:
+            assert reader.read_range(5, 5) == DATA[5:10]
+        else:
+            with pytest.raises(error):
+                reader.read_range(5, 5)
 
 
 def test_one_stray_whole_is_not_the_end_of_ranges() -> None:

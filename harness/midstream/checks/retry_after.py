@@ -15,8 +15,8 @@ TOLERANCE = 0.05
 
 
 class RetryAfter(Check):
-    """The next object request comes no sooner than Retry-After says (RFC 9110 section 10.2.3), but for another
-    range that is fetched at the same time.
+    """The next object request comes no sooner than Retry-After says (RFC 9110 section 10.2.3), unless it is
+    for another range, fetched at the same time.
 
     Only whole seconds are checked, and only a lower bound, so a busy machine cannot break it.
     """

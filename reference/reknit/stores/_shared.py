@@ -53,6 +53,10 @@ class Shared:
             self._sleep(left)
         self._seen.renewals = self._renewals
         answer = call()
+        while answer.status == 401 and self._seen.renewals != self._renewals:
+            answer.close()  # asked with credentials that another thread has renewed by now
+            self._seen.renewals = self._renewals
+            answer = call()
         if answer.status in RETRYABLE:
             seconds = min(retry_after(answer.headers, time.time()), self._longest)
             with self._lock:

@@ -48,7 +48,7 @@ def test_job_goes_through_json() -> None:
     ("spec", "error", "text"),
     [
         ("nope", UsageError, "no driver is called 'nope'"),
-        ("reknot", UsageError, "did you mean reknit?"),
+        ("reknot", UsageError, "did you mean reknit"),
         ("", UsageError, "no driver is called ''"),
         ("curl -o {dest} {url}", UsageError, "for a command line write 'cmd:curl -o {dest} {url}'"),
         ("cmd:", UsageError, "there is no command behind the colon"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -352,6 +353,18 @@ def test_ours_first(outcome: Outcome, sink: Sink) -> None:
         assert (judged.verdict, judged.level) == (Verdict.HARNESS_ERROR, "harness")
 
 
+def test_a_position_beyond_a_range_that_the_driver_chose() -> None:
+    """Who says where ranges end, may never be sent the position: not an error of ours, nor of the driver."""
+    for asked, verdict in (
+        ("bytes=0-9", Verdict.NOT_REACHED),
+        ("bytes=5-", Verdict.HARNESS_ERROR),
+        (None, Verdict.HARNESS_ERROR),
+    ):
+        fields = [("Range", asked)] if asked else []
+        facts = Facts([replace(get(1, 0, 10), fields=fields)], [], {0: ["absent"]}, [], 1)
+        assert judge(seen(OK, WHOLE, facts)).verdict is verdict
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_store_that_fails_by_itself(status: int) -> None:
     """A 5xx that no fault asked for excuses the driver; one that a fault gave or brought about does not."""
@@ -590,7 +603,9 @@ def test_judge_is_total(given: Seen) -> None:
         assert judged.level in ("must", "harness")
     if given.outcome.said in ("hang", "crash"):
         assert judged.level in ("must", "harness")
-    ours = any({"passed", "absent"} & set(why) for why in given.facts.unfired.values())
+    told = {reason for why in given.facts.unfired.values() for reason in why}
+    bounded = any(re.fullmatch(r"bytes=\d+-\d+", e.range or "") for e in given.facts.exchanges)
+    ours = "passed" in told or ("absent" in told and not bounded)
     if ours or given.facts.trouble or given.control != "pass":
         assert judged.level == "harness"
     if judged.verdict is Verdict.PASS:
