@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from midstream._errors import UsageError
 from midstream._registry import load
 from midstream.injectors import RunningInjector
 from midstream.stores import Access, RunningStore, Store, Traits
+from midstream.stores.ceph import RunningCeph
 from midstream.testing.raw_stores import RawStoreContract, session
 
 
@@ -176,3 +179,53 @@ def test_part_and_stream(
         with reknit.open_stream(access.native, options=options(access)) as stream:
             assert stream.read() == content.whole()
     assert len(facts[0].fired) == 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 262_145, 9_000_000])
+def test_upload(running: RunningStore, injector: RunningInjector, member: Store, size: int) -> None:
+    """What is uploaded is there, as Ceph's own command reads it, verified by the digest that went with it."""
+    data = Content(size, seed=6).whole()
+    with session(injector, member, running) as (base, _):
+        access = running.access(f"up {size}", base)
+        report = reknit.upload(io.BytesIO(data), access.native, options=options(access))
+        assert report.verified == "sha256 (repr-digest)"
+        with pytest.raises(reknit.Refused, match="409"):
+            reknit.upload(io.BytesIO(b"other"), access.native, options=options(access))
+    assert running.read(f"up {size}") == data
+
+
+@pytest.mark.parametrize("at", [200, 1500, 4000, 6000])
+def test_upload_over_cuts(running: RunningStore, injector: RunningInjector, member: Store, at: int) -> None:
+    """Wherever the answers are cut off, one whole image and nothing beside it."""
+    key, data = f"cut up {at}", Content(5_000_000, seed=7).whole()
+    with session(injector, member, running, f"TCP cut@wire+{at}:rst") as (base, facts):
+        access = running.access(key, base)
+        reknit.upload(io.BytesIO(data), access.native, options=options(access))
+    assert len(facts[0].fired) == 1
+    assert running.read(key) == data
+    assert not [name for name in images(running) if "reknit" in name]
+
+
+def test_upload_of_a_broken_source(
+    running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
+) -> None:
+    """A source that shrinks leaves nothing."""
+    path = tmp_path / "source"
+    path.write_bytes(bytes(3_000_000))
+
+    def shrink(progress: reknit.Progress) -> None:
+        os.truncate(path, 1000)
+
+    with session(injector, member, running) as (base, _):
+        access = running.access("shrunk", base)
+        with pytest.raises(reknit.SourceError):
+            reknit.upload(path, access.native, options=options(access), progress=shrink)
+    assert running.stat("shrunk") is None
+    assert not [name for name in images(running) if "reknit" in name]
+
+
+def images(running: RunningStore) -> list[str]:
+    """Every image there is, whatever its name."""
+    assert isinstance(running, RunningCeph)
+    found: list[str] = json.loads(running.command("ls", "--format", "json", "rbd")[0])
+    return found

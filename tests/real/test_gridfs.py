@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,3 +190,49 @@ def test_missing(running: RunningStore, tmp_path: Path) -> None:
     with pytest.raises(reknit.Refused, match="404") as caught:
         reknit.download(direct(running, "no such"), tmp_path / "it")
     assert caught.value.status == 404
+
+
+def files_of(url: str) -> tuple[list[str], int]:
+    """The names that are there, and how many chunks no file has."""
+    with bucket(url) as files:
+        known = {found._id for found in files.find({})}
+        orphans = sum(chunk["files_id"] not in known for chunk in files._chunks.find({}, {"files_id": 1}))
+        return [found.filename for found in files.find({})], orphans
+
+
+@pytest.mark.parametrize("size", [0, 1, 261_120, 261_121, 3_000_000])
+def test_upload(running: RunningStore, size: int) -> None:
+    """What is uploaded is there, as pymongo reads it, verified by the digest that went with it."""
+    url, data = direct(running, f"up {size}"), Content(size, seed=6).whole()
+    assert reknit.upload(io.BytesIO(data), url, options=QUICK).verified == "sha256 (repr-digest)"
+    assert running.read(f"up {size}") == data
+
+
+@pytest.mark.parametrize("at", [60, 400, 800, 1200, 1500])
+@pytest.mark.parametrize("end", ["rst", "fin"])
+def test_upload_over_cuts(
+    running: RunningStore, injector: RunningInjector, member: Store, at: int, end: str
+) -> None:
+    """Wherever the answers are cut off: one whole file, once, and no chunk that belongs to none."""
+    key, data = f"cut up {at} {end}", Content(1_500_000, seed=7).whole()
+    with session(injector, member, running, f"TCP#2 cut@wire+{at}:{end}") as (base, _):
+        reknit.upload(io.BytesIO(data), running.access(key, base).native, options=QUICK)
+    assert running.read(key) == data
+    names, orphans = files_of(direct(running, key))
+    assert names.count(key) == 1
+    assert orphans == 0
+
+
+def test_upload_of_a_broken_source(running: RunningStore, tmp_path: Path) -> None:
+    """A source that shrinks leaves nothing to be seen."""
+    path = tmp_path / "source"
+    path.write_bytes(bytes(2_000_000))
+
+    def shrink(progress: reknit.Progress) -> None:
+        os.truncate(path, 1000)
+
+    with pytest.raises(reknit.SourceError):
+        reknit.upload(path, direct(running, "shrunk"), options=QUICK, progress=shrink)
+    names, orphans = files_of(direct(running, "shrunk"))
+    assert "shrunk" not in names
+    assert orphans == 0

@@ -78,6 +78,18 @@ def test_chunk_of_another_size(length: int) -> None:
         list(gridfs._chunks(Chunks(documents), FILE, 0, 25, 100))
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [1], [10], [11], [3, 3, 3, 3], [25, 0, 5], [9, 1, 1]])
+def test_cut_into_chunks(sizes: list[int]) -> None:
+    """Blocks of any sizes become chunks of one size, but for the last; no byte is lost or doubled."""
+    data, blocks, at = bytes(range(sum(sizes))), [], 0
+    for size in sizes:
+        blocks.append(memoryview(data)[at : at + size])
+        at += size
+    chunks = list(gridfs._cut(blocks, 10))
+    assert b"".join(chunks) == data
+    assert [len(c) for c in chunks] == [10] * (at // 10) + [at % 10] * bool(at % 10)
+
+
 def test_validator() -> None:
     """It is strong, the same for the same revision, and another for any other."""
     tags = {

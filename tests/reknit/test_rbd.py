@@ -1,4 +1,4 @@
-"""The RBD store without a cluster: URLs, where its libraries come from, limits, and what it calls failures."""
+"""The RBD store without a cluster: URLs, limits, where its libraries come from, what it calls failures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from reknit import CallerError, Options
+from reknit._checksums import offered
 from reknit._errors import StoreFault
-from reknit.stores import open_store, rbd
+from reknit.stores import open_store, open_uploader, rbd
 
 DATA = bytes(range(256)) * 4096
 FSID = "0b0c1f0e-0000-4000-8000-000000000000"
@@ -38,6 +39,7 @@ class Ceph:
         self.reads: list[tuple[int, int]] = []
         self.fails: dict[str, int] = {}
         self.number, self.own = 4, "10aa"
+        self.metadata: dict[str, str] = {}
         self.Rados, self.Image = Handle(self), Handle(self)
 
     def step(self, name: str) -> None:
@@ -78,6 +80,7 @@ class Ceph:
             id=lambda: self.own,
             modify_timestamp=lambda: "2026",
             list_snaps=lambda: snaps,
+            metadata_get=self.metadata.__getitem__,
             read=self.read,
         )
 
@@ -145,6 +148,24 @@ def test_validator(ceph: Ceph) -> None:
     assert len(seen) == 3
     assert open_store(URL, Options()).open_range(5, None, min(seen - {max(seen)})).status in (206, 412)
     assert open_store("rbd://pool/image", Options()).stat().headers["etag"].startswith("W/")
+
+
+def test_digest(ceph: Ceph) -> None:
+    """A digest that an upload has left is that of the snapshot it names, and of no other."""
+    assert "repr-digest" not in open_store(URL, Options()).stat().headers
+    ceph.metadata = {"reknit.sha256.snap": "0a" * 32, "reknit.sha256.other": "0b" * 32}
+    head = open_store(URL, Options()).stat().headers
+    assert [(d.algorithm, d.value) for d in offered(head, etag_is_md5=False)] == [("sha256", "0a" * 32)]
+    assert "repr-digest" not in open_store("rbd://pool/image", Options()).stat().headers
+    ceph.metadata = {"reknit.sha256.snap": "no digest"}
+    assert "repr-digest" not in open_store(URL, Options()).stat().headers
+
+
+def test_uploads_need_a_snapshot(ceph: Ceph) -> None:
+    """An upload says under which snapshot it can be read."""
+    with pytest.raises(CallerError, match="name of a snapshot"):
+        open_uploader("rbd://pool/image", Options())
+    assert open_uploader(URL, Options()).identity == "rbd  pool/image@snap"
 
 
 def test_another_snapshot_of_that_name(ceph: Ceph) -> None:

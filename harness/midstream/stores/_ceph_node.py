@@ -166,8 +166,9 @@ class Node(Keeper):
     def _open_gate(self) -> None:
         """Part with a process that lets others in."""
         listening = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        os.chdir(self._data)  # the path of a socket must be short
         for sock, name in zip(listening, ("osd", "orders"), strict=True):
-            sock.bind(str(self._data / name))
+            sock.bind(name)
             sock.listen(64)
         leader = os.getpid()
         self._gate = os.fork()

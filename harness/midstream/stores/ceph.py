@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import socket
@@ -45,21 +46,26 @@ class RunningCeph(RunningStore):
         self.listen_port = server.ready["osd"]
         self.pid = server.pid
         self.version = version
-        self.path = str(folder / "data" / "osd")
         self._server, self._folder = server, folder
-        self._lock = threading.Lock()
+        # The path of a socket has room for 107 bytes; that of the folder may have more.
+        self._here = os.open(folder / "data", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.path = f"/proc/self/fd/{self._here}/osd"
+        self._lock, self._changing = threading.Lock(), threading.RLock()
         self._numbers = 0
 
-    def _rbd(
+    def command(
         self, *arguments: str, content: Content | None = None, missing: bool = False
     ) -> tuple[bytes, bool]:
-        """What `rbd` prints; False with `missing` where it says that there is no such thing."""
+        """What `rbd` prints, run where the daemons are.
+
+        False with `missing` where it says that there is no such thing.
+        """
         if not self.alive():
             raise StoreDied(f"{self.id}: the node has ended")
         try:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(ORDER_SECONDS)
-                sock.connect(str(self._folder / "data" / "orders"))
+                sock.connect(f"/proc/self/fd/{self._here}/orders")
                 sock.sendall(json.dumps(arguments).encode() + b"\n")
                 for at in range(0, content.size if content else 0, _PIECE):
                     assert content
@@ -83,22 +89,26 @@ class RunningCeph(RunningStore):
             self._numbers += 1
             new = f"new.{self._numbers}"
         if content.size:
-            self._rbd("import", "--no-progress", "-", f"{POOL}/{new}", content=content)
+            self.command("import", "--no-progress", "-", f"{POOL}/{new}", content=content)
         else:
-            self._rbd("create", "--size", "0", f"{POOL}/{new}")
-        self._rbd("snap", "create", "--no-progress", f"{POOL}/{new}@{SNAPSHOT}")
-        self.delete(key)
-        self._rbd("rename", f"{POOL}/{new}", f"{POOL}/{name}")
+            self.command("create", "--size", "0", f"{POOL}/{new}")
+        self.command("snap", "create", "--no-progress", f"{POOL}/{new}@{SNAPSHOT}")
+        # A change that a case no longer waits for may meet the removal of its object.
+        with self._changing:
+            self.delete(key)
+            self.command("rename", f"{POOL}/{new}", f"{POOL}/{name}")
 
     def stat(self, key: str) -> ObjectInfo | None:
-        told, there = self._rbd("info", "--format", "json", f"{POOL}/{image(key)}@{SNAPSHOT}", missing=True)
+        told, there = self.command(
+            "info", "--format", "json", f"{POOL}/{image(key)}@{SNAPSHOT}", missing=True
+        )
         if not there:
             return None
         facts = json.loads(told)
         return ObjectInfo(facts["size"], facts["id"])
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        data, there = self._rbd(
+        data, there = self.command(
             "export", "--no-progress", f"{POOL}/{image(key)}@{SNAPSHOT}", "-", missing=True
         )
         if not there:
@@ -107,15 +117,16 @@ class RunningCeph(RunningStore):
 
     def delete(self, key: str) -> None:
         spec = f"{POOL}/{image(key)}"
-        if self._rbd("snap", "purge", "--no-progress", spec, missing=True)[1]:
-            self._remove(spec)
+        with self._changing:
+            if self.command("snap", "purge", "--no-progress", spec, missing=True)[1]:
+                self._remove(spec)
 
     def _remove(self, spec: str) -> None:
         """Remove an image. Whoever had it open last may not have been forgotten yet (for 30 s at most)."""
         deadline = time.monotonic() + FORGOTTEN_SECONDS
         while True:
             try:
-                self._rbd("rm", "--no-progress", spec, missing=True)
+                self.command("rm", "--no-progress", spec, missing=True)
                 return
             except HarnessError as error:
                 if "has watchers" not in str(error) or time.monotonic() > deadline:
@@ -123,7 +134,7 @@ class RunningCeph(RunningStore):
             time.sleep(0.2)
 
     def keys(self) -> list[str]:
-        names = json.loads(self._rbd("ls", "--format", "json", POOL)[0])
+        names = json.loads(self.command("ls", "--format", "json", POOL)[0])
         return sorted(unquote(name[2:]) for name in names if name.startswith("k."))
 
     def access(self, key: str, base_url: str) -> Access:
@@ -136,6 +147,10 @@ class RunningCeph(RunningStore):
 
     def stop(self) -> None:
         self._server.stop()
+        with self._lock:
+            if self._here >= 0:
+                os.close(self._here)
+                self._here = -1
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -13,16 +13,19 @@ finds it even if a newer one has come.
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reknit._errors import CallerError, StoreFault
+from reknit._errors import CallerError, SourceError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
+from reknit._upload_events import Shape, Told
 from reknit.stores._base import Head, Response, pinned, settings
+from reknit.stores._uploader import Body, UploaderBase
 
 SCHEMES = ("gridfs",)
 
@@ -30,6 +33,9 @@ _SETTINGS: dict[str, tuple[str, ...]] = {"uri": ("MONGODB_URI",), "bucket": ()}
 
 # Error codes of the server that say who may do what (mongo/base/error_codes.yml).
 _DENIED = {18: 401, 13: 403, 8000: 401, 26: 404}
+
+CHUNK = 255 << 10
+"""Of files that are made here; the specification's own."""
 
 _Document = Mapping[str, Any]
 
@@ -40,7 +46,7 @@ class GridFSStore:
     dialect = Dialect("If-Match")
 
     def __init__(self, database: str, name: str, address: Mapping[str, Any], options: Options) -> None:
-        self._database, self._name, self._address, self._options = database, name, address, options
+        self._database, self.name, self._address, self._options = database, name, address, options
         self._bucket = settings("GridFS", options.store, _SETTINGS)["bucket"] or "fs"
         place = re.sub(r"//[^/@]*@", "//", address["host"]).partition("?")[0]
         self.identity = f"gridfs {place} {database}.{self._bucket} {name}"
@@ -58,18 +64,18 @@ class GridFSStore:
         return False
 
     def _ask(self, first: int, last: int | None, etag: str | None, *, body: bool) -> Response:
-        client = self._connect()
+        client = self.connect()
         try:
             found = self._revision(client, etag)
             if found is None:
                 gone = etag is not None and self._revision(client, None) is not None
                 client.close()
-                return Head(412 if gone else 404, {"x-reknit-reason": f"no file is called {self._name!r}"})
+                return Head(412 if gone else 404, {"x-reknit-reason": f"no file is called {self.name!r}"})
             status, head, end = pinned(_head(found), first, last, etag)
             if not body or status in (412, 416):
                 client.close()
                 return Head(status, head)
-            chunks = client[self._database][self._bucket].chunks
+            chunks = self.bucket(client).chunks
             return _Body(status, head, client, _chunks(chunks, found, first, end, self._options.buffer))
         except Exception as error:
             client.close()
@@ -77,14 +83,18 @@ class GridFSStore:
 
     def _revision(self, client: Any, etag: str | None) -> _Document | None:
         """The document of the file: the newest, or the one with this tag."""
-        files = client[self._database][self._bucket].files
-        for found in files.find({"filename": self._name}, sort=[("uploadDate", -1)]):
+        files = self.bucket(client).files
+        for found in files.find({"filename": self.name}, sort=[("uploadDate", -1)]):
             if etag in (None, _etag(found)):
                 document: _Document = found
                 return document
         return None
 
-    def _connect(self) -> Any:
+    def bucket(self, client: Any) -> Any:
+        """The two collections of the bucket."""
+        return client[self._database][self._bucket]
+
+    def connect(self) -> Any:
         """A client of its own for each answer: retries, pools and their waits are switched off.
 
         One layer retries (RFC 9110 §9.2.2 says of whom), and the driver's own single retry of a read would
@@ -128,6 +138,64 @@ class _Body(Head):
         self._client.close()
 
 
+class GridFSUploader(UploaderBase):
+    """A new revision of the name, which is there with its last document and not before.
+
+    Its sha256 goes into the metadata: GridFS has no digest of its own, and it proves the file to be ours when
+    an answer is lost. Older revisions stay.
+    """
+
+    shape = Shape("whole", GridFSStore.dialect)
+
+    def __init__(self, store: GridFSStore) -> None:
+        self._store = store
+        self.identity = store.identity
+
+    def put(self, body: Body) -> Told:
+        """Chunks, then the document that names them.
+
+        Not through gridfs.GridIn, whose `close` after a failed `abort` would make a short file of the chunks.
+        """
+        client = self._store.connect()
+        try:
+            self._put(self._store.bucket(client), body)
+            return Told(201, {})
+        except SourceError:
+            raise
+        except Exception as error:
+            answer = _refusal(error)
+            return Told(answer.status, answer.headers)
+        finally:
+            client.close()
+
+    def _put(self, bucket: Any, body: Body) -> None:
+        from bson import Int64, ObjectId
+
+        own, digest = ObjectId(), hashlib.sha256()
+        # The specification has them made by whoever writes first; asked for again they are there.
+        bucket.files.create_index([("filename", 1), ("uploadDate", 1)])
+        bucket.chunks.create_index([("files_id", 1), ("n", 1)], unique=True)
+        try:
+            for number, data in enumerate(_cut(body.blocks(), CHUNK)):
+                digest.update(data)
+                bucket.chunks.insert_one({"files_id": own, "n": number, "data": data})
+        except BaseException:
+            try:
+                bucket.chunks.delete_many({"files_id": own})
+            except Exception:
+                pass  # chunks that no document names are seen by nobody
+            raise
+        # From here on nothing is removed: without an answer it may be there, and the look at it will tell.
+        facts = {"_id": own, "filename": self._store.name, "length": Int64(body.size), "chunkSize": CHUNK}
+        made = datetime.datetime.now(datetime.UTC)
+        bucket.files.insert_one({**facts, "uploadDate": made, "metadata": {"sha256": digest.hexdigest()}})
+
+    def stat(self) -> Told:
+        """The newest revision's facts."""
+        head = self._store.stat()
+        return Told(head.status, head.headers)
+
+
 def _chunks(chunks: Any, found: _Document, first: int, end: int, buffer: int) -> Iterator[bytes]:
     """The bytes `first` to `end` of a file.
 
@@ -152,6 +220,18 @@ def _chunks(chunks: Any, found: _Document, first: int, end: int, buffer: int) ->
         raise StoreFault("changed", f"chunk {number} of the file is missing or not whole")
 
 
+def _cut(blocks: Iterable[memoryview], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of `size`, but for the last."""
+    held = bytearray()
+    for block in blocks:
+        held += block
+        while len(held) >= size:
+            yield bytes(held[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)
+
+
 def connect(url: str, options: Options) -> GridFSStore:
     """A store for one name. Raises CallerError for a bad URL or setting, or when pymongo is missing."""
     try:
@@ -170,6 +250,11 @@ def connect(url: str, options: Options) -> GridFSStore:
     else:
         raise CallerError("a GridFS URL without a host needs the setting uri (or MONGODB_URI)")
     return GridFSStore(database, name, address, options)
+
+
+def uploader(url: str, options: Options) -> GridFSUploader:
+    """The way to store one name. Raises as `connect` does."""
+    return GridFSUploader(connect(url, options))
 
 
 def _public(url: str) -> str:

@@ -16,12 +16,15 @@ the limit of one read here, `connect_timeout` that of coming to the cluster, bot
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
 import math
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -30,10 +33,12 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reknit._errors import CallerError, StoreFault
+from reknit._errors import CallerError, SourceError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
+from reknit._upload_events import Shape, Told
 from reknit.stores._base import Head, Response, pinned, settings
+from reknit.stores._uploader import Body, UploaderBase
 
 SCHEMES = ("rbd",)
 
@@ -49,13 +54,24 @@ _PACKAGES = "the Debian packages python3-rbd and python3-rados"
 # One read of the cluster: what a limit in time holds for, and what is asked for again after it.
 _READ = 256 << 10
 
+# The name under which an upload leaves the digest of a snapshot with its image.
+_DIGEST = "reknit.sha256"
+
 _KINDS = {
     errno.ETIMEDOUT: "timeout",
     errno.ECONNREFUSED: "connect",
     errno.ENOTCONN: "reset",
     errno.ESHUTDOWN: "reset",
 }
-_STATUS = {errno.ENOENT: 404, errno.EPERM: 403, errno.EACCES: 403}
+_STATUS = {
+    errno.ENOENT: 404,
+    errno.EPERM: 403,
+    errno.EACCES: 403,
+    errno.EEXIST: 409,
+    errno.ENOSPC: 507,
+    errno.EDQUOT: 507,
+    errno.EROFS: 403,
+}
 
 
 class _Opened:
@@ -82,7 +98,12 @@ class _Opened:
                 "etag": f'W/"{own}-{size}-{self.image.modify_timestamp()}"',
             }
         number = next(s["id"] for s in self.image.list_snaps() if s["name"] == snapshot)
-        return {"content-length": str(size), "etag": f'"{fsid}-{own}-{number}"'}
+        head = {"content-length": str(size), "etag": f'"{fsid}-{own}-{number}"'}
+        try:
+            digest = bytes.fromhex(self.image.metadata_get(f"{_DIGEST}.{snapshot}"))
+        except (KeyError, ValueError):
+            return head
+        return {**head, "repr-digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
 
     def close(self) -> None:
         """Close image and pool; the cluster is the caller's."""
@@ -97,7 +118,7 @@ class RbdStore:
     dialect = Dialect("If-Match")
 
     def __init__(self, fsid: str, pool: str, name: str, snapshot: str | None, options: Options) -> None:
-        self._fsid, self._pool, self._name, self._snapshot = fsid, pool, name, snapshot
+        self._fsid, self.pool, self.name, self.snapshot = fsid, pool, name, snapshot
         self._options = options
         self._settings = settings("RBD", options.store, _SETTINGS)
         at = f"@{snapshot}" if snapshot else ""
@@ -116,11 +137,9 @@ class RbdStore:
         return False
 
     def _ask(self, first: int, last: int | None, etag: str | None, *, body: bool) -> Response:
-        cluster = self._connect()
+        cluster = self.connect()
         try:
-            if self._fsid and cluster.get_fsid() != self._fsid:
-                raise CallerError(f"rbd: the cluster is {cluster.get_fsid()}, not {self._fsid}")
-            opened = _Opened(cluster, self._pool, self._name, self._snapshot)
+            opened = _Opened(cluster, self.pool, self.name, self.snapshot)
         except Exception as error:
             cluster.shutdown()
             return _refusal(error)
@@ -131,7 +150,7 @@ class RbdStore:
             return Head(status, head)
         return _Body(status, head, self, cluster, opened, first, end)
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
         """A connection of its own for each answer: what a cut has done to one does not reach the next."""
         rados, _ = _libraries()
         waits = {
@@ -148,16 +167,20 @@ class RbdStore:
                 conf={**waits, **given},
             )
             cluster.connect()
+            fsid = cluster.get_fsid()
         except Exception as error:
             if cluster is None:
                 raise CallerError(f"rbd: {error}") from error
             cluster.shutdown()
             raise _fault(error, "connect") from error
+        if self._fsid not in ("", fsid):
+            cluster.shutdown()
+            raise CallerError(f"rbd: the cluster is {fsid}, not {self._fsid}")
         return cluster
 
     def still(self, cluster: Any, head: Mapping[str, str]) -> bool:
         """Whether what was opened is still there; removed parts of an image read as zeros."""
-        opened = _Opened(cluster, self._pool, self._name, self._snapshot)
+        opened = _Opened(cluster, self.pool, self.name, self.snapshot)
         opened.close()
         return opened.head["etag"] == head["etag"]
 
@@ -196,6 +219,81 @@ class _Body(Head):
         """Close image and connection."""
         self._opened.close()
         self._cluster.shutdown()
+
+
+class RbdUploader(UploaderBase):
+    """An image under another name until it is whole and has its snapshot; then it gets its own.
+
+    A name that is taken is refused: images have no replacement that readers would not see half of. The sha256
+    stays with the image and proves it to be ours when an answer is lost.
+    """
+
+    shape = Shape("whole", RbdStore.dialect)
+
+    def __init__(self, store: RbdStore, snapshot: str) -> None:
+        self._store, self._snapshot = store, snapshot
+        self.identity = store.identity
+
+    def put(self, body: Body) -> Told:
+        """Create, write, snapshot, rename; what cannot be finished is removed."""
+        _, rbd = _libraries()
+        beside = f".{self._store.name[:60]}.reknit-{secrets.token_hex(4)}"
+        cluster = self._store.connect()
+        try:
+            with cluster.open_ioctx(self._store.pool) as ioctx:
+                images = rbd.RBD()
+                if self._store.name in images.list(ioctx):
+                    return Told(409, {"x-reknit-reason": f"{self._store.name} is there already"})
+                # Nothing but layers: what locks and maps an image only asks more of a connection that breaks.
+                images.create(ioctx, beside, body.size, old_format=False, features=rbd.RBD_FEATURE_LAYERING)
+                try:
+                    with rbd.Image(ioctx, beside) as image:
+                        self._fill(image, body)
+                    images.rename(ioctx, beside, self._store.name)
+                except BaseException:
+                    self._remove(rbd, ioctx, beside)
+                    raise
+            return Told(201, {})
+        except (SourceError, CallerError):
+            raise
+        except Exception as error:
+            answer = _refusal(error)
+            return Told(answer.status, answer.headers)
+        finally:
+            cluster.shutdown()
+
+    def _fill(self, image: Any, body: Body) -> None:
+        digest, at = hashlib.sha256(), 0
+        for block in body.blocks():
+            digest.update(block)
+            for first in range(0, len(block), _READ):
+                at += image.write(bytes(block[first : first + _READ]), at)
+        image.flush()
+        image.metadata_set(f"{_DIGEST}.{self._snapshot}", digest.hexdigest())
+        image.create_snap(self._snapshot)
+
+    def _remove(self, rbd: Any, ioctx: Any, name: str) -> None:
+        """As far as the cluster lets us: an image that stays has a name that says what it is."""
+        try:
+            with rbd.Image(ioctx, name) as image:
+                for snap in image.list_snaps():
+                    image.remove_snap(snap["name"])
+            rbd.RBD().remove(ioctx, name)
+        except Exception:
+            pass
+
+    def stat(self) -> Told:
+        """Size, validator and digest of the snapshot."""
+        head = self._store.stat()
+        return Told(head.status, head.headers)
+
+
+def uploader(url: str, options: Options) -> RbdUploader:
+    """The way to store one image. Raises as `connect` does, and for a URL that names no snapshot."""
+    store = connect(url, options)
+    if store.snapshot is None:
+        raise CallerError(f"an upload needs the name of a snapshot (rbd://POOL/IMAGE@SNAPSHOT): {url!r}")
+    return RbdUploader(store, store.snapshot)
 
 
 def connect(url: str, options: Options) -> RbdStore:
