@@ -172,6 +172,16 @@ class Connection(asyncio.Protocol):
         self._answer(head, self._intake.finish())
         return True
 
+    def _yield(self) -> None:
+        """End the request whose body is being read: a later one has taken its upload over.
+
+        With an answer, so that nobody takes it for a failure of the server's.
+        """
+        head, self._head = self._head, None
+        if head and not self.transport.is_closing():
+            answer = plain(409, detail="a later request has taken the upload over", close=True)
+            self._send(answer, head.request[0])
+
     def _take(self) -> None:
         if self._body.data:
             self._intake.take(bytes(self._body.data))
@@ -200,7 +210,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(render_interim(found.interim))
         if expects and not self._buffer:
             self.transport.write(CONTINUE)
-        found.abort_by(self.transport.abort)
+        found.abort_by(self._yield)
         self._head, self._body, self._intake = head, body, found
         return True
 

@@ -24,7 +24,7 @@ class Intake(Protocol):
         """A 1xx answer to send before the content is waited for."""
 
     def abort_by(self, abort: Callable[[], None]) -> None:
-        """Learn how to end the connection, should this request have to yield to a later one."""
+        """Learn how to end this request, should it have to yield to a later one."""
 
     def take(self, data: bytes) -> None:
         """More content."""

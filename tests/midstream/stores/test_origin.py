@@ -394,7 +394,7 @@ def test_resumable_upload_on_the_wire(origin: RunningOrigin, key: str, expect: b
 
 
 def test_an_append_yields_to_a_later_request(origin: RunningOrigin, key: str) -> None:
-    """A connection that still appends is ended when somebody asks for the offset, which then holds."""
+    """A request that still appends is ended when somebody asks for the offset, which then holds."""
     with Wire(origin) as wire, Wire(origin) as other:
         wire.send(f"PUT /{key} HTTP/1.1\nUpload-Complete: ?0\nContent-Length: 3", b"012")
         upload = head_of(wire)["Location"]
@@ -403,6 +403,7 @@ def test_an_append_yields_to_a_later_request(origin: RunningOrigin, key: str) ->
             pass
         other.send(f"HEAD {upload} HTTP/1.1")
         assert head_of(other)["Upload-Offset"] == "6"
+        assert wire.receive("PATCH")[0].status == 409
         assert wire.ended()
         other.send(f"PATCH {upload} HTTP/1.1\n{APPEND}\nUpload-Offset: 6\nContent-Length: 1", b"6")
         assert head_of(other)[""] == "HTTP/1.1 204 No Content"
