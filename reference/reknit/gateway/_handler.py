@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
 from reknit import stores
+from reknit._body import About, Body, head
 from reknit._errors import CallerError, Changed, Exhausted, Refused, ReknitError, StoreFault
 from reknit._options import Options
 from reknit._ranges import WHOLE, Slice
-from reknit.gateway._backend import About, Body, head
 from reknit.gateway._head import Fields, fields
 from reknit.gateway._judge import Decision, conditional, judge, wanted_range
 from reknit.gateway._target import BadTarget, key_of

@@ -24,6 +24,7 @@ def asked(loaded: Loaded) -> tuple[str, bool]:
         ("weak-cut", "complete", True),  # the digest proves what was joined
         ("weak-unproved-cut", "either", True),
         ("none-unproved-cut", "either", True),
+        ("weakened-on-the-way", "either", True),
         ("replaced-once-is-begun-anew", "either", True),
         ("killed-half-way-and-run-again", "complete", True),  # whole, though from its beginning
         ("truncated-behind-a-gateway", "either", True),

@@ -1,4 +1,4 @@
-"""One object behind the gateway: its head, and its body as a transfer bound to what was promised."""
+"""One object to be handed on: its head, and its body as a transfer bound to what was told of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from reknit._options import Options, Report
 from reknit._ranges import WHOLE, Slice, parse_content_range
 from reknit._representation import Representation
 from reknit._retry import RENEWABLE, RETRYABLE, backoff, retry_after
+from reknit._sink import StreamSink
 from reknit._transfer import Transfer
 
 About = tuple[Representation, Mapping[str, str]]
@@ -50,7 +51,7 @@ class Body:
     def __init__(self, store: stores.Store, options: Options, part: Slice = WHOLE) -> None:
         self.part = part
         self._noting = _Noting(store)
-        self._sink = _OneBlock()
+        self._sink = StreamSink()
         self._transfer = Transfer(self._noting, self._sink, options, part=part, rewindable=False)
         self._more = True
 
@@ -62,12 +63,13 @@ class Body:
         """
         while self._more and not self._sink.pending:
             self._more = self._transfer.step()
-        assert self._sink.pinned is not None, "a transfer ends with a version, or an error"
+        pinned = self._transfer.representation
+        assert pinned is not None, "a transfer ends with a version, or an error"
         headers = self._noting.headers
         # The transfer drops the digests of the whole for a part; downstream they are of use.
         span = parse_content_range(headers.get("content-range"))
         theirs = Representation.read(headers, self._noting.dialect, span)
-        return theirs.sized(self._sink.pinned.total), headers
+        return theirs.sized(pinned.total), headers
 
     def blocks(self, size: int | None) -> Iterator[memoryview]:
         """The body: `size` bytes (None: until it ends) of the version that `open` told. Raises ReknitError.
@@ -77,7 +79,7 @@ class Body:
         """
         sent = 0
         while True:
-            block = self._sink.take()
+            block, self._sink.pending = self._sink.pending, memoryview(b"")
             if block:
                 if sent + len(block) == size:
                     while self._more:
@@ -119,27 +121,3 @@ class _Noting:
 
     def renew(self) -> bool:
         return self._store.renew()
-
-
-class _OneBlock:
-    """Holds what one read gave. From the first block on, the transfer lets no other version in."""
-
-    def __init__(self) -> None:
-        self.pinned: Representation | None = None
-        self.pending = memoryview(b"")
-
-    def take(self) -> memoryview:
-        block, self.pending = self.pending, memoryview(b"")
-        return block
-
-    def pin(self, representation: Representation) -> None:
-        self.pinned = representation
-
-    def write(self, data: memoryview) -> None:
-        self.pending = data
-
-    def truncate(self) -> None:
-        """Only before the first block, when there is nothing to drop."""
-
-    def pause(self) -> None:
-        """Nothing is buffered that could go out meanwhile."""
