@@ -146,7 +146,7 @@ def _make_environment(
     say(f"installing {target} into an environment of its own")
     shell([sys.executable, "-m", "venv", str(folder)], machine.env)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    shell([*pip, "install", "--quiet", "--no-compile", target], machine.env)
+    shell([*pip, "install", "--quiet", "--no-compile", target, *recipe.besides], machine.env)
     for script in (folder / "bin").iterdir():
         if script.is_symlink() or not script.is_file():
             continue

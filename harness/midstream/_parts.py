@@ -47,9 +47,10 @@ class GoSource:
 
 @dataclass(frozen=True)
 class PythonPackage:
-    """A command of a Python package, which goes into an environment of its own."""
+    """A command of a Python package, which goes into an environment of its own, with others beside it."""
 
     package: str
+    besides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,13 @@ _PARTS = (
         least=(2,),
         probe=("-version",),
         pattern=r"Version: v?(\d+(?:\.\d+)+)",  # one that is built from its module says n/a
+    ),
+    Part(
+        "glance",
+        "glance-manage",
+        PythonPackage("glance", ("boto3", "python-swiftclient")),  # which its S3 and Swift stores use
+        "33.0.0",
+        least=(33,),
     ),
     Part(
         "toxiproxy",

@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from reknit import Changed, Exhausted, Integrity, Options, Refused
+from reknit._body import Body, head
 from reknit._errors import StoreFault
 from reknit._ranges import Slice
-from reknit._body import Body, head
 from reknit.testing import Reply, ScriptedStore
 
 FAST = Options(sleep=lambda _: None, attempts=2)

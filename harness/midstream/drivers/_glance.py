@@ -6,6 +6,7 @@ import http.server
 import importlib.metadata
 import importlib.util
 import json
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,7 @@ class GlanceDriver(PythonDriver):
             uri, options = _location(job, keystone)
             data, size = self._get(job, uri, options)
             # As Glance: what comes is counted, and compared with what was announced.
-            dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f"{job.dest.name}.part")
+            dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f".{job.dest.name}.{os.getpid()}")
             count = 0
             try:
                 with dest.open("wb") as sink:

@@ -83,7 +83,7 @@ def fetch(url: str, job: Job) -> None:
     answer = connection.getresponse()
     if answer.status != (206 if part else 200):
         raise RuntimeError(f"status {answer.status}: {answer.read(200).decode().strip()}")
-    dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f"{job.dest.name}.part")
+    dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f".{job.dest.name}.{os.getpid()}")
     try:
         with dest.open("wb") as sink:
             shutil.copyfileobj(answer, sink, 1 << 16)

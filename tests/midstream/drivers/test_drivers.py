@@ -30,6 +30,14 @@ class TestReknitRandom(DriverContract):
     driver = "reknit-random"
 
 
+class TestGlanceStock(DriverContract):
+    driver = "glance-stock"
+
+
+class TestGlanceReknit(DriverContract):
+    driver = "glance-reknit"
+
+
 class TestCurl(DriverContract):
     driver = "cmd:curl -sSf -o {dest} {url}"
 
