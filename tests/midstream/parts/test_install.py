@@ -172,7 +172,7 @@ def test_what_a_command_says_when_it_fails() -> None:
     ("names", "status", "text"),
     [
         (["ceph"], 2, "apt-get install"),
-        (["mino"], 2, "known: ceph, gridfs, minio"),
+        (["mino"], 2, "known: ceph, glance, gridfs, minio"),
         ([], 2, "install --help"),
     ],
 )
