@@ -228,7 +228,7 @@ def install(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Parts: minio, versitygw, gridfs, tusd, toxiproxy, mitmproxy, glance; others are told in words."
+            help="Parts: minio, versitygw, gridfs, tusd, toxiproxy, mitmproxy, glance; others: in words."
         ),
     ],
 ) -> None:
