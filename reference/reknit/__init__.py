@@ -5,6 +5,7 @@ knitted onto what is there, if one strong validator or a digest proves that both
 object.
 """
 
+from reknit import resume
 from reknit._client import Stream, download, open_stream, read_range, stat
 from reknit._client import open_reader as open  # noqa: A004  # as in `reknit.open(url)`
 from reknit._errors import (
@@ -41,6 +42,7 @@ __all__ = [
     "open",
     "open_stream",
     "read_range",
+    "resume",
     "stat",
     "upload",
 ]

@@ -18,6 +18,7 @@ from reknit._reader import Reader
 from reknit._representation import content_length, media_type
 from reknit._sink import MemorySink, StreamSink
 from reknit._transfer import ProgressCallback, Transfer
+from reknit._url import shown
 from reknit._validators import strong_etag
 
 
@@ -43,7 +44,7 @@ def download(
     part = _slice(first, length, options)
     store = stores.open_store(url, options)
     identity = store.identity if part.whole else f"{store.identity} bytes {first}+{length}"
-    with FileSink(Path(dest), identity, options, _disk) as sink:
+    with FileSink(Path(dest), identity, options, _disk, shown(url)) as sink:
         report = fill(store, sink, options, progress, part)
         sink.publish()
         return report

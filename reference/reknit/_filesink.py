@@ -53,8 +53,10 @@ class FileSink:
     """A partial folder beside `dest`, renamed onto it by `publish`. A context manager: leaving it keeps
     what a later download can use and removes the rest. Raises SinkError for what the disk refuses."""
 
-    def __init__(self, dest: Path, identity: str, options: Options, disk: Disk | None = None) -> None:
-        self.dest, self._identity = Path(os.path.realpath(dest)), identity
+    def __init__(
+        self, dest: Path, identity: str, options: Options, disk: Disk | None = None, url: str = ""
+    ) -> None:
+        self.dest, self._identity, self._url = Path(os.path.realpath(dest)), identity, url
         self._options, self._disk = options, disk or Disk()
         self.representation: Representation | None = None
         self.held = self._crc = self._marked = self._durable = 0
@@ -173,7 +175,14 @@ class FileSink:
             else:
                 self._drop(data, folder)
         if self._folder is not None and self.representation is not None:
-            self._begin_again(self._folder)
+            try:
+                self._begin_again(self._folder)
+            except (PermissionError, IsADirectoryError):
+                # What cannot be continued costs a download from zero, as if it were not there.
+                self._drop(self._data, self._folder)
+                self._folder, self._data = None, -1
+                self.representation, self._resumable, self._headed = None, False, False
+                self.held = self._crc = self._marked = 0
 
     @staticmethod
     def _drop(data: int, folder: Path | None) -> None:
@@ -228,7 +237,7 @@ class FileSink:
         if durable:
             self._disk.sync(self._data)  # the data before the record that claims it
         if not self._headed:
-            self._append(_journal.head(self._identity, self.representation))
+            self._append(_journal.head(self._identity, self.representation, self._url))
             self._headed = True
         self._append(_journal.mark(self.held, self._crc))
         if self.held - self._marked >= _LAST_MARK:

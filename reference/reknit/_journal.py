@@ -28,11 +28,13 @@ class Record:
 
     representation: Representation
     marks: tuple[tuple[int, int], ...]
+    url: str = ""
+    """For people; without what may be a secret."""
 
 
-def head(identity: str, representation: Representation) -> bytes:
+def head(identity: str, representation: Representation, url: str = "") -> bytes:
     """The line that names the object. A later head replaces an earlier one."""
-    return line({"reknit": VERSION, "object": identity, **asdict(representation)})
+    return line({"reknit": VERSION, "object": identity, "url": url, **asdict(representation)})
 
 
 def mark(offset: int, crc: int) -> bytes:
@@ -40,18 +42,21 @@ def mark(offset: int, crc: int) -> bytes:
     return line([offset, crc])
 
 
-def read(lines: Iterable[bytes], identity: str) -> Record | None:
-    """Read a journal; None unless it names `identity`. Damaged lines count as absent."""
+def read(lines: Iterable[bytes], identity: str | None) -> Record | None:
+    """Read a journal; None unless it names `identity` (None: any object). Damaged lines count as absent."""
     found: Representation | None = None
+    url = ""
     marks: set[tuple[int, int]] = set()
     for said in map(entry, lines):
         if isinstance(said, dict):
-            if said.pop("reknit", None) != VERSION or said.pop("object", None) != identity:
+            version, named = said.pop("reknit", None), said.pop("object", None)
+            if version != VERSION or (identity is not None and named != identity):
                 return None
+            url = str(said.pop("url", ""))
             found = _representation(said)
-        elif isinstance(said, list) and len(said) == 2:
+        elif isinstance(said, list) and len(said) == 2 and all(type(number) is int for number in said):
             marks.add((said[0], said[1]))
-    return None if found is None else Record(found, tuple(sorted(marks)))
+    return None if found is None else Record(found, tuple(sorted(marks)), url)
 
 
 def proved(data: BinaryIO, marks: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -89,6 +94,9 @@ def entry(line: bytes) -> Any:
 def _representation(said: dict[str, Any]) -> Representation | None:
     try:
         digests = tuple(Digest(**digest) for digest in said.pop("digests"))
-        return Representation(**said, digests=digests)
+        found = Representation(**said, digests=digests)
     except (TypeError, KeyError):
         return None
+    texts = (found.etag or "", found.weak, found.modified, found.media, found.coding)
+    whole = found.total is None or (type(found.total) is int and found.total >= 0)
+    return found if whole and all(isinstance(text, str) for text in texts) else None

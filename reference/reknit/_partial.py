@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 
 DATA = "data"
 JOURNAL = "journal"
+
+_NAME = re.compile(r"\.(.+)\.reknit-(?:free-[0-9a-f]{8}|[0-9a-f]{8}-\d+-\d+-[0-9a-f]{8})", re.DOTALL)
 
 # A running download writes, or gives up, well within this: attempts x (idle timeout + longest wait).
 _ABANDONED = 3600.0
@@ -42,6 +45,40 @@ def claim_all(dest: Path) -> Iterator[Path]:
         claimed = _claim(dest.parent / name, name.removeprefix(prefix), _mine(dest))
         if claimed is not None:
             yield claimed
+
+
+def find(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every folder of a transfer in there, with the name of what it is for. Raises OSError."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in names:
+        if match := _NAME.fullmatch(name):
+            yield folder / name, match[1]
+
+
+def owner(path: Path) -> str:
+    """Whose it is: nobody's (free), of a process that is gone or running, or of one elsewhere."""
+    host, *process = path.name.rpartition(".reknit-")[2].split("-")
+    if host == "free":
+        return "free"
+    if host != _host():
+        return "elsewhere"
+    return "running" if _alive(process) else "gone"
+
+
+def remove(path: Path) -> bool:
+    """Remove it, unless somebody works on it: claimed first, so that nobody goes on with half of it."""
+    prefix, _, named = path.name.rpartition(".reknit-")
+    if owner(path) == "elsewhere":
+        if not _abandoned(path):
+            return False
+        discard(path)
+        return True
+    claimed = _claim(path, named, path.with_name(f"{prefix}.reknit-{_us()}"))
+    if claimed is None:
+        return False
+    discard(claimed)
+    return True
 
 
 def release(path: Path, dest: Path) -> Path:
@@ -70,7 +107,7 @@ def _claim(path: Path, owner: str, mine: Path) -> Path | None:
         if host == _host():
             return None
         shutil.copytree(path, mine)
-        if time.time() - max(part.stat().st_mtime for part in path.iterdir()) > _ABANDONED:
+        if _abandoned(path):
             discard(path)
     except (OSError, shutil.Error, ValueError):
         discard(mine)  # another claim was faster
@@ -86,8 +123,21 @@ def _prefix(dest: Path) -> str:
 
 
 def _mine(dest: Path) -> Path:
+    return dest.parent / f"{_prefix(dest)}{_us()}"
+
+
+def _us() -> str:
     pid = os.getpid()
-    return dest.parent / f"{_prefix(dest)}{_host()}-{pid}-{_started(pid)}-{secrets.token_hex(4)}"
+    return f"{_host()}-{pid}-{_started(pid)}-{secrets.token_hex(4)}"
+
+
+def _abandoned(path: Path) -> bool:
+    return time.time() - touched(path) > _ABANDONED
+
+
+def touched(path: Path) -> float:
+    """When it was last written to, in epoch seconds. Raises OSError."""
+    return max((part.stat().st_mtime for part in path.iterdir()), default=path.stat().st_mtime)
 
 
 def _alive(process: list[str]) -> bool:

@@ -23,6 +23,7 @@ from reknit._upload_offset import Offset
 from reknit._upload_parts import Leftover, Parts
 from reknit._upload_policy import Policy, Removal
 from reknit._upload_whole import Whole
+from reknit._url import shown
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -122,7 +123,7 @@ class Run:
 
     def _record(self, part_size: int, source: str) -> journals.Record | None:
         folder = Path(self._options.journal) if self._options.journal else journals.default_folder()
-        url = journals.shown(self._url)
+        url = shown(self._url)
         about = About(self._uploader.identity, url, self._source.size, part_size, source)
         self._journal = UploadJournal(folder, about)
         return self._journal.earlier

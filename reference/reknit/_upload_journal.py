@@ -14,7 +14,6 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from reknit import _partial
 from reknit._errors import SinkError
@@ -138,12 +137,6 @@ def default_folder() -> Path:
     """Where the records are when the caller names no place (XDG Base Directory Specification)."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "reknit" / "uploads"
-
-
-def shown(url: str) -> str:
-    """The URL without what may be a secret."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def records(folder: Path) -> list[tuple[Path, Record]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from reknit import CallerError, Exhausted, Options, Progress, Refused, ReknitError, download, upload
+from reknit._url import shown
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -74,7 +74,7 @@ def _told(url: str) -> Generator[None, None, None]:
     except Exhausted as error:
         _fail(f"{error}\nrun the same command again to continue", 1)
     except Refused as error:
-        _fail(f"{_public(url)}: {error}", 1)
+        _fail(f"{shown(url)}: {error}", 1)
     except ReknitError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -120,13 +120,6 @@ def serve(
     except OSError as error:
         _fail(f"cannot listen on {listen}: {error.strerror}", 1)
     gateway.until_told(server, lambda: typer.echo(server.url))
-
-
-def _public(url: str) -> str:
-    """A URL as it may be shown: a name and password, or a signature in the query, are nobody's business."""
-    return re.sub(
-        r"^([a-z0-9+.-]+://)[^/?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0], flags=re.IGNORECASE
-    )
 
 
 @app.command()
@@ -175,9 +168,43 @@ def put(
             report = upload(given, url, options=options, progress=show)
     if not quiet:
         typer.echo(
-            f"{_public(url)}: {report.bytes} bytes in {report.seconds:.1f} s, {report.reused} reused, "
+            f"{shown(url)}: {report.bytes} bytes in {report.seconds:.1f} s, {report.reused} reused, "
             f"{report.resent} sent again, {report.verified or 'no digest'} verified"
         )
+
+
+@app.command()
+def resume(
+    folder: Annotated[
+        Path, typer.Argument(help="Where downloads were to be written.", exists=True, file_okay=False)
+    ] = Path(),
+    clean: Annotated[bool, typer.Option("--clean", help="Remove those that no process works on.")] = False,
+    journal: Annotated[
+        Path | None, typer.Option(help="The folder of the records of uploads under way.")
+    ] = None,
+) -> None:
+    """List what interrupted transfers left: downloads in FOLDER, and uploads."""
+    from reknit import resume as left_behind  # what nobody else needs
+
+    with _told(""):
+        found = [*left_behind.find(folder), *left_behind.uploads(journal)]
+        gone = left_behind.clean(folder) if clean else []
+    for one in found:
+        removed = any(one.path == other.path for other in gone)
+        of = "?" if one.total is None else one.total
+        typer.echo(
+            f"{'removed' if removed else one.state}  {one.usable} of {of} bytes  {_ago(one.age)}  "
+            f"{one.name or 'upload'}  {one.url or 'unknown'}{f'  ({one.why})' if one.why else ''}"
+        )
+    if not found:
+        typer.echo("nothing is left behind")
+
+
+def _ago(seconds: float) -> str:
+    size, unit = next(
+        ((n, u) for n, u in ((86400, "days"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s")
+    )
+    return f"{seconds // size:.0f} {unit} ago"
 
 
 def _pairs(given: list[str] | None, separator: str) -> dict[str, str]:

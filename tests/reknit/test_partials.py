@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -532,3 +532,48 @@ def test_a_stream_leaves_nothing_on_the_disk(origin, whole, say, fast, tmp_path,
     with open_stream(origin.url(), options=fast) as stream:
         assert stream.read() == DATA
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), IsADirectoryError()])
+def test_a_journal_that_cannot_be_written(origin, whole, say, fast, tmp_path, error) -> None:
+    """A read-only journal costs a download from zero, no more; nothing of it is left behind."""
+    interrupted(origin, whole, say, fast, tmp_path / "dest")
+
+    class ReadOnly(Disk):
+        def open(self, path: Path, flags: int) -> int:
+            if path.name == partial.JOURNAL and not flags & os.O_CREAT:
+                raise error
+            return super().open(path, flags)
+
+    download(origin.url(), tmp_path / "dest", options=fast, _disk=ReadOnly())
+    assert (tmp_path / "dest").read_bytes() == DATA
+    assert "range" not in origin.asked[0].lower()
+    assert leftovers(tmp_path / "dest") == []
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        ["a", 1],
+        [1, "a"],
+        [1.5, 2],
+        [True, 1],
+        [None, None],
+        [[], {}],
+        {"reknit": 1, "object": "x", "total": "9"},
+    ],
+)
+def test_lines_that_nobody_wrote(forged) -> None:
+    """A line with a fitting checksum and senseless content is no mark and no head, and no crash."""
+    whole = journal.head("x", Representation(total=9, etag='"a"')) + journal.mark(5, 7)
+    record = journal.read((whole + journal.line(forged)).splitlines(), "x")
+    assert record is None or record.marks == ((5, 7),)
+
+
+@pytest.mark.parametrize(
+    "field", [{"total": "9"}, {"total": -1}, {"total": True}, {"etag": 5}, {"weak": None}, {"coding": []}]
+)
+def test_heads_with_senseless_fields(field) -> None:
+    """Such a head names no version, so nothing is continued."""
+    said = {"reknit": 1, "object": "x", "url": "", **asdict(Representation(total=9, etag='"a"')), **field}
+    assert journal.read([journal.line(said)], "x") is None
