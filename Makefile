@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: demo test lint types imports check bench docs lock clean setup
+.PHONY: demo test lint types imports check bench docs lock clean setup compose-test
 
 setup:
 	@tools/setup
@@ -11,7 +11,7 @@ demo: setup
 	@$(PY) tools/demo.py
 
 test: setup
-	$(PY) -m pytest -n $(JOBS) -q --ignore=tests/real
+	$(PY) -m pytest -n $(JOBS) -q --ignore=tests/real --ignore=tests/compose
 
 lint: setup
 	$(PY) -m ruff check .
@@ -24,6 +24,10 @@ imports: setup
 	.venv/bin/lint-imports
 
 check: test lint types imports
+
+# Builds and runs the stack of docker-compose.yml; as root.
+compose-test: setup
+	tools/compose-test
 
 bench: setup
 	$(PY) bench/run.py

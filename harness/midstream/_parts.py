@@ -26,7 +26,6 @@ from midstream._registry import Availability
 ALLOW_HOST = "MIDSTREAM_ALLOW_HOST"  # names of other machines that may be used, separated by commas
 ASK_SECONDS = 10.0
 DOCKER_SOCKET = Path("/var/run/docker.sock")
-LABEL = "midstream"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Part:
     pattern: str = r"(\d+(?:\.\d+)+)"
     keys: bool = False  # an endpoint wants an access key and a secret
     image: str = ""  # "" where there is no public one
+    entry: str = ""  # what the image is to run where its own entry point does more than that
 
     @property
     def hint(self) -> str:
@@ -87,10 +87,6 @@ class Part:
         """The version that is installed, as a reader knows it."""
         date = re.match(r"v0\.0\.0-(\d{4})(\d{2})(\d{2})\d{6}-", self.version)
         return f"{date[1]}-{date[2]}-{date[3]}" if date else self.version.removeprefix("v")
-
-    def variable(self, what: str) -> str:
-        """The name of an environment variable about this part."""
-        return f"MIDSTREAM_{self.id.upper().replace('-', '_')}_{what}"
 
     def suits(self, version: str) -> bool:
         """Whether a version is one that can be used; one that says nothing (a build from source) is."""
@@ -110,6 +106,7 @@ _PARTS = (
         pattern=r"RELEASE\.(\d{4}-\d{2}-\d{2})|version (DEVELOPMENT\S*)",
         keys=True,
         image="minio/minio:RELEASE.2025-09-07T16-13-09Z",
+        entry="minio",
     ),
     Part(
         "versitygw",
@@ -128,6 +125,7 @@ _PARTS = (
         probe=("-v",),
         pattern=r"nginx/(\d+(?:\.\d+)+)",
         image="nginx:1.28",
+        entry="nginx",
     ),
     Part(
         "gridfs",
@@ -158,6 +156,7 @@ _PARTS = (
         "v2.12.0",
         least=(2, 5),
         below=(3,),
+        image="ghcr.io/shopify/toxiproxy:2.12.0",
     ),
     Part(
         "mitmproxy",
@@ -168,6 +167,7 @@ _PARTS = (
         below=(12,),
         pattern=r"Mitmproxy: (\d+(?:\.\d+)+)",
         image="mitmproxy/mitmproxy:11.0.2",
+        entry="mitmdump",
     ),
 )
 PARTS: Mapping[str, Part] = {part.id: part for part in _PARTS}
@@ -316,11 +316,17 @@ def part_named(name: str) -> Part:
     return PARTS[name]
 
 
+def variable(name: str, what: str) -> str:
+    """The name of an environment variable about a part, or a store or engine that is none."""
+    return f"MIDSTREAM_{name.upper().replace('-', '_')}_{what}"
+
+
 def find(name: str, machine: Machine = THIS) -> Found:
     """How a part can be had here. Raises UsageError for a name that is no part's."""
     part = part_named(name)
-    if machine.env.get(part.variable("URL")):
-        return _attached(part, machine.env)
+    there = attached(part.id, ("ACCESS_KEY", "SECRET_KEY") if part.keys else (), machine.env)
+    if there is not None:
+        return there
     found, why = _binary(part, machine)
     if found:
         return found
@@ -332,19 +338,23 @@ def find(name: str, machine: Machine = THIS) -> Found:
     return Found(part.id, reason=why, hint=part.hint)
 
 
-def _attached(part: Part, env: Mapping[str, str]) -> Found:
-    variable = part.variable("URL")
+def attached(
+    name: str, keys: Sequence[str] = (), env: Mapping[str, str] | None = None, path: bool = False
+) -> Found | None:
+    """The one that runs already, when the environment names one; `keys` are what has to be told with it."""
+    env = os.environ if env is None else env
+    url = variable(name, "URL")
+    if not env.get(url):
+        return None
     try:
-        endpoint = Endpoint.parse(variable, env[variable]).permitted(variable, env)
+        endpoint = Endpoint.parse(url, env[url], path).permitted(url, env)
     except UsageError as error:
         reason, _, hint = str(error).partition("; ")
-        return Found(part.id, reason=reason, hint=hint or f"set {variable}=http://127.0.0.1:PORT")
-    wanted = [part.variable("ACCESS_KEY"), part.variable("SECRET_KEY")] if part.keys else []
-    if absent := [name for name in wanted if not env.get(name)]:
-        return Found(
-            part.id, reason=f"{variable} is set without {' and '.join(absent)}", hint=f"set {absent[0]}"
-        )
-    return Found(part.id, "attach", endpoint.url, env={name: env[name] for name in wanted})
+        return Found(name, reason=reason, hint=hint or f"set {url}=http://127.0.0.1:PORT")
+    wanted = [variable(name, key) for key in keys]
+    if absent := [each for each in wanted if not env.get(each)]:
+        return Found(name, reason=f"{url} is set without {' and '.join(absent)}", hint=f"set {absent[0]}")
+    return Found(name, "attach", endpoint.url, env={each: env[each] for each in wanted})
 
 
 def _binary(part: Part, machine: Machine) -> tuple[Found | None, str]:
@@ -408,66 +418,3 @@ class Endpoint:
                 f"{variable}: {self.host} is not on this machine; set {ALLOW_HOST}={self.host} if it is yours"
             )
         return self
-
-
-class Container:
-    """A part's image, running: on the host's network, so that it listens where its command tells it to.
-
-    It is labelled with the process that started it; what a crash has left is removed by whoever is next.
-    """
-
-    def __init__(
-        self,
-        found: Found,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        mounts: Sequence[Path] = (),
-        client: Any = None,
-    ) -> None:
-        self._client = client or docker_client()
-        self._stopped = False
-        _remove_stale(self._client)
-        try:
-            self._container = self._client.containers.run(
-                found.what,
-                list(command),
-                detach=True,
-                environment=dict(env),
-                labels={LABEL: str(os.getpid())},
-                network_mode="host",
-                user=f"{os.getuid()}:{os.getgid()}",
-                volumes={str(path): {"bind": str(path), "mode": "rw"} for path in mounts},
-            )
-        except Exception as error:
-            self._client.close()
-            raise SetupError(f"{found.part}: docker cannot run {found.what}: {error}") from error
-
-    def alive(self) -> bool:
-        if self._stopped:
-            return False
-        try:
-            self._container.reload()
-        except Exception:  # the daemon has gone, or someone has removed it
-            return False
-        return bool(self._container.status in ("created", "running"))
-
-    def stop(self) -> None:
-        """Remove it with its volumes. May be called twice."""
-        if self._stopped:
-            return
-        self._stopped = True
-        try:
-            self._container.remove(force=True, v=True)
-        except Exception as error:
-            if type(error).__name__ != "NotFound":
-                raise SetupError(f"a container could not be removed: {error}") from error
-        finally:
-            self._client.close()
-
-
-def _remove_stale(client: Any) -> None:
-    """Remove containers of ours whose owner has ended without doing so."""
-    for container in client.containers.list(all=True, filters={"label": LABEL}):
-        owner = container.labels.get(LABEL, "")
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            container.remove(force=True, v=True)

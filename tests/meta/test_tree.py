@@ -105,7 +105,7 @@ def test_nothing_ignored_is_tracked(root: Path, tracked: list[Path]) -> None:
 
 def test_scripts_can_be_run(root: Path) -> None:
     """What is called by its name may be executed, and names its interpreter."""
-    for name in ("tools/setup", ".ci/run"):
+    for name in ("tools/setup", "tools/compose-test", ".ci/run"):
         path = root / name
         assert path.stat().st_mode & 0o111
         assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")

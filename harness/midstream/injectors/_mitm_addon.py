@@ -1,8 +1,9 @@
 """The addon that carries faults out in mitmproxy, loaded into mitmdump by `_mitm_script`.
 
 It is told by its owner, over a unix socket and in lines of JSON, which sessions to open and close, and tells
-of every event as it happens. Each session has a listener of its own, whose connections are handed to
-mitmproxy as those of a reverse proxy.
+of every event as it happens. With MIDSTREAM_LISTEN=HOST:PORT in place of MIDSTREAM_CONTROL it waits for
+owners there, and outlives them; a GET of /version there is answered by HTTP. Each session has a listener of
+its own, whose connections are handed to mitmproxy as those of a reverse proxy.
 
 Public in mitmproxy: all hooks, `flow.response.stream` as a callable, TLS by its own authority. Beyond what is
 public, tried on 11.0.2 and proved by calibration:
@@ -25,6 +26,7 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -46,7 +48,9 @@ from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, Res
 from midstream._wire import Head, content_range, parse_head
 from midstream.injectors import Plan
 from midstream.injectors._mitm_wire import (
+    CERTIFICATE,
     CONTROL,
+    HELLO,
     Answer,
     Done,
     Failed,
@@ -72,6 +76,7 @@ class Control:
         self._reader = reader
         self._writer = writer
         self._asked: dict[int, asyncio.Future[Any]] = {}
+        self.sessions: dict[int, MitmSession] = {}
         self._numbers = itertools.count(1)
 
     def tell(self, **message: Any) -> None:
@@ -96,6 +101,15 @@ class Control:
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         while line := await self._reader.readline():
             yield json.loads(line)
+
+    async def end(self) -> None:
+        """The owner has gone: what waits for an answer gets none, and its sessions end."""
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(MidstreamError("the owner has gone"))
+        while self.sessions:
+            await self.sessions.popitem()[1].end()
+        self._writer.close()
 
 
 class Conversation(Relay):
@@ -184,7 +198,6 @@ class Midstream:
     """The addon."""
 
     def __init__(self) -> None:
-        self.sessions: dict[int, MitmSession] = {}
         self.conversations: dict[tuple[Any, Any], Conversation] = {}
         self.exchanges: dict[str, Exchange] = {}  # by flow
         self._served: asyncio.Task[None] | None = None
@@ -196,10 +209,41 @@ class Midstream:
 
     async def _serve(self) -> None:
         try:
-            with nearby(Path(os.environ["MIDSTREAM_CONTROL"])) as near:
-                control = Control(*await asyncio.open_unix_connection(f"{near}/{CONTROL}"))
-            control.tell(kind="ready", version=version.VERSION)
-            tasks = set()
+            if address := os.environ.get("MIDSTREAM_LISTEN"):
+                host, _, port = address.rpartition(":")
+                server = await asyncio.start_server(self._received, host, int(port))
+                await server.serve_forever()
+            else:
+                with nearby(Path(os.environ["MIDSTREAM_CONTROL"])) as near:
+                    reader, writer = await asyncio.open_unix_connection(f"{near}/{CONTROL}")
+                await self._obey(reader, writer)
+        except Exception as error:  # mitmproxy's log is not for us
+            sys.stderr.write(f"midstream: {type(error).__name__}: {error}\n")
+        finally:
+            os._exit(0)  # nobody is left to work for
+
+    async def _received(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody has come to the address of MIDSTREAM_LISTEN."""
+        try:
+            first = await reader.readline()
+            if first == HELLO:
+                await self._obey(reader, writer)
+            elif first.startswith(b"GET /version "):
+                body = json.dumps({"version": version.VERSION})
+                writer.write(f"HTTP/1.0 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+                await writer.drain()
+        except (OSError, ValueError):
+            pass  # it has gone, or is no owner
+        finally:
+            writer.close()
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Do what an owner says for as long as it is there."""
+        control = Control(reader, writer)
+        bundle = Path(ctx.options.confdir).expanduser() / CERTIFICATE
+        control.tell(kind="ready", version=version.VERSION, bundle=bundle.read_text())
+        tasks = set()
+        try:
             async for message in control.messages():
                 if message["kind"] == "answer":
                     control.answered(message)
@@ -208,7 +252,7 @@ class Midstream:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
         finally:
-            os._exit(0)  # nobody is left to work for
+            await control.end()
 
     async def _do(self, control: Control, message: dict[str, Any]) -> None:
         number = message["session"]
@@ -216,7 +260,7 @@ class Midstream:
             if message["kind"] == "open":
                 said = {"port": await self._open(control, number, message)}
             else:
-                await self.sessions.pop(number).end()
+                await control.sessions.pop(number).end()
                 said = {}
         except SetupError as error:
             control.tell(kind="done", session=number, error=str(error), setup=True)
@@ -247,7 +291,7 @@ class Midstream:
             tell,
         )
         session = MitmSession(asyncio.get_running_loop(), plan, self, control, number)
-        self.sessions[number] = session
+        control.sessions[number] = session
         return int(session.url.rpartition(":")[2])
 
     def _conversation(self, client: ClientConnection) -> Conversation | None:

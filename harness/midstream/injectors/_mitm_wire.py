@@ -33,6 +33,8 @@ from midstream.injectors._sockets import delivered
 
 Act = Callable[[Mutate | Kill], Awaitable[None]]
 CONTROL = "control"  # the socket by which owner and engine talk, in the engine's folder
+CERTIFICATE = "mitmproxy-ca-cert.pem"  # what drivers have to trust, in mitmproxy's folder
+HELLO = b"midstream 1\n"  # how an owner begins with an engine that runs already
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class EmbeddedSession(Session):
             plan.looks,
         )
         self._accepted = 0
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], Relay] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = threading.Lock()
@@ -139,7 +139,7 @@ class EmbeddedSession(Session):
             tls = self._plan.tls
             relay = self.relay(TlsSocket(client, tls) if tls else client)
             task = self._loop.create_task(self._serve(relay, armed))
-            self._open.add(task)
+            self._open[task] = relay
             self._idle.clear()
 
     def relay(self, client: Client) -> Relay:
@@ -158,7 +158,7 @@ class EmbeddedSession(Session):
             relay.discard()
         finally:
             assert task
-            self._open.discard(task)
+            self._open.pop(task, None)
             if not self._open:
                 self._idle.set()
 
@@ -216,6 +216,9 @@ class EmbeddedSession(Session):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for relay in self._open.values():  # cancelled before it began
+            relay.discard()
+        self._open.clear()
         self._unlisten()
         self._keeper.close()
 

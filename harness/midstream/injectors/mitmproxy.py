@@ -20,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from midstream._container import Container
 from midstream._errors import HarnessError, MidstreamError, SetupError
 from midstream._evidence import Event, Evidence
-from midstream._parts import Container, Found, find
+from midstream._parts import Endpoint, Found, find
 from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import (
@@ -40,7 +41,7 @@ from midstream._verbs import (
 )
 from midstream.injectors import Injector, Plan, RunningInjector, Session
 from midstream.injectors._engine import EngineProcess
-from midstream.injectors._mitm_wire import CONTROL, nearby
+from midstream.injectors._mitm_wire import CERTIFICATE, CONTROL, HELLO, nearby
 
 START_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
@@ -65,6 +66,16 @@ class Process(Protocol):
 
     def alive(self) -> bool: ...
     def stop(self) -> None: ...
+
+
+class Elsewhere:
+    """The process of an engine that somebody else runs: its end is that of the line to it."""
+
+    def alive(self) -> bool:
+        return True
+
+    def stop(self) -> None:
+        """Nothing: it is not ours."""
 
 
 def command(binary: str, folder: Path) -> list[str]:
@@ -106,7 +117,7 @@ class Engine:
     @property
     def bundle(self) -> Path:
         """What a driver has to trust."""
-        return self.folder / "mitmproxy-ca-cert.pem"
+        return self.folder / CERTIFICATE
 
     @property
     def pid(self) -> int | None:
@@ -114,6 +125,46 @@ class Engine:
         return self._process.engine_pid if isinstance(self._process, EngineProcess) else None
 
     def _begin(self, found: Found) -> None:
+        if found.how == "attach":
+            self._process = Elsewhere()
+            self._line = self._call(found.what)
+        else:
+            self._line = self._start(found)
+        self._reader = self._line.makefile("rb")
+        said = self._ready(found)
+        self._line.settimeout(None)
+        self.version = said["version"]
+        if not self.bundle.exists():
+            self.bundle.write_text(said["bundle"])
+        self._thread = threading.Thread(target=self._listen, name="midstream-mitmproxy", daemon=True)
+        self._thread.start()
+
+    def _ready(self, found: Found) -> dict[str, Any]:
+        """The first thing an engine says."""
+        try:
+            said = json.loads(self._reader.readline())
+            if isinstance(said, dict) and said.get("kind") == "ready":
+                return said
+        except (OSError, ValueError):
+            pass
+        if found.how == "attach":
+            raise SetupError(f"mitmproxy: what answers at {found.what} has no addon of ours")
+        raise SetupError(f"mitmproxy: ended before it was ready{self._tail()}")
+
+    def _call(self, url: str) -> socket.socket:
+        """The line to an engine that runs already. Sessions listen where it does, so it has to be here."""
+        endpoint = Endpoint.parse("the address of mitmproxy", url)
+        if not endpoint.is_loopback:
+            raise SetupError(f"mitmproxy: {url} is not on this machine, where its sessions have to be")
+        try:
+            line = socket.create_connection((endpoint.host, endpoint.port), START_SECONDS)
+            line.sendall(HELLO)
+        except OSError as error:
+            raise SetupError(f"mitmproxy: nobody answers at {url}: {error}; start it") from None
+        return line
+
+    def _start(self, found: Found) -> socket.socket:
+        """Start the engine, which then calls."""
         with socket.socket(socket.AF_UNIX) as listener:
             with nearby(self.folder) as near:
                 listener.bind(f"{near}/{CONTROL}")
@@ -121,7 +172,7 @@ class Engine:
             listener.settimeout(0.05)
             env = {"MIDSTREAM_CONTROL": str(self.folder)}
             if found.how == "docker":
-                words = command("mitmdump", self.folder)
+                words = command("mitmdump", self.folder)[1:]
                 self._process = Container(
                     found, words, {**env, "HOME": str(self.folder)}, [self.folder, PACKAGE]
                 )
@@ -130,14 +181,7 @@ class Engine:
                 self._process = EngineProcess(
                     "mitmproxy", self.folder, words, env=env, ready_seconds=START_SECONDS
                 )
-            self._line = self._await(listener)
-        self._reader = self._line.makefile("rb")
-        said = self._reader.readline()
-        if not said:
-            raise SetupError(f"mitmproxy: ended before it was ready{self._tail()}")
-        self.version = json.loads(said)["version"]
-        self._thread = threading.Thread(target=self._listen, name="midstream-mitmproxy", daemon=True)
-        self._thread.start()
+            return self._await(listener)
 
     def _await(self, listener: socket.socket) -> socket.socket:
         deadline = time.monotonic() + START_SECONDS
@@ -153,6 +197,8 @@ class Engine:
         raise SetupError(f"mitmproxy: not ready within {START_SECONDS:.0f} s{self._tail()}")
 
     def _tail(self) -> str:
+        if isinstance(self._process, Container):
+            return self._process.tail()
         try:
             text = (self.folder / "log").read_text("utf-8", "replace")
         except OSError:
@@ -366,11 +412,7 @@ class Mitmproxy(Injector):
     )
 
     def available(self) -> Availability:
-        found = find("mitmproxy")
-        if found.how == "attach":
-            hint = "unset MIDSTREAM_MITMPROXY_URL; midstream starts its own"
-            return Availability(False, "a mitmproxy that already runs lacks the addon", hint)
-        return found.availability()
+        return find("mitmproxy").availability()
 
     def start(self) -> RunningInjector:
         here = self.available()

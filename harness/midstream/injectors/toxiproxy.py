@@ -16,11 +16,13 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from midstream._container import Container
 from midstream._errors import HarnessError, SetupError
 from midstream._evidence import Evidence
 from midstream._parts import PARTS, Found, find
@@ -38,7 +40,8 @@ from midstream.injectors.embedded import EmbeddedSession, RunningEmbedded
 START_SECONDS = 10.0
 TRIES = 3  # a port that was free may be taken before the server has it
 PROBES = 5  # resets that are tried before one is promised
-MARK = "midstream"  # proxies of ours are called midstream-PID-BEGUN-NUMBER
+_NUMBERS = itertools.count(1)  # of this process, since several users of a server may be in it
+MARK = "midstream"  # proxies of ours are called midstream-NAMESPACE-PID-BEGUN-NUMBER
 
 
 def begun(pid: int) -> str | None:
@@ -50,10 +53,33 @@ def begun(pid: int) -> str | None:
     return stat.rpartition(")")[2].split()[19]
 
 
+def namespace() -> int:
+    """Within which process numbers mean what they do here: a container has its own (pid_namespaces(7))."""
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
 def is_stale(name: str) -> bool:
-    """Whether a proxy is one of ours whose owner has ended without removing it."""
-    found = re.fullmatch(rf"{MARK}-(\d+)-(\d+)-\d+", name)
+    """Whether a proxy is one of ours whose owner has ended without removing it.
+
+    Whether an owner in another container has ended cannot be known from here.
+    """
+    found = re.fullmatch(rf"{MARK}-{namespace()}-(\d+)-(\d+)-\d+", name)
     return found is not None and begun(int(found[1])) != found[2]
+
+
+class ContainedEngine(Container):
+    """A server by docker, once it answers; raises SetupError when it does not."""
+
+    def __init__(self, found: Found, options: Sequence[str], port: int) -> None:
+        super().__init__(found, options, {})
+        deadline = time.monotonic() + START_SECONDS
+        while (version := ask_version("127.0.0.1", port)) is None:
+            if time.monotonic() > deadline or not self.alive():
+                said = self.tail()
+                self.stop()
+                raise SetupError(f"toxiproxy: the container of {found.what} did not get ready{said}")
+            time.sleep(0.05)
+        self.ready = {"version": version}
 
 
 class Engine:
@@ -64,8 +90,7 @@ class Engine:
 
     def __init__(self, found: Found) -> None:
         self._found = found.require()
-        self._numbers = itertools.count(1)
-        self._process: EngineProcess | None = None
+        self._process: EngineProcess | ContainedEngine | None = None
         self._folder: Path | None = None
         if found.how == "attach":
             parts = urlsplit(found.what)
@@ -93,11 +118,8 @@ class Engine:
         try:
             for turn in range(1, TRIES + 1):
                 port = free_port()
-                command = [self._found.what, "-host", "127.0.0.1", "-port", str(port)]
                 try:
-                    self._process = EngineProcess(
-                        "toxiproxy", self._folder, command, api=port, ready_seconds=START_SECONDS
-                    )
+                    self._process = self._engine(port, self._folder)
                 except SetupError as error:
                     if "address already in use" not in str(error) or turn == TRIES:
                         raise
@@ -110,10 +132,17 @@ class Engine:
             self.stop()
             raise
 
+    def _engine(self, port: int, folder: Path) -> EngineProcess | ContainedEngine:
+        options = ["-host", "127.0.0.1", "-port", str(port)]
+        if self._found.how == "docker":
+            return ContainedEngine(self._found, options, port)
+        command = [self._found.what, *options]
+        return EngineProcess("toxiproxy", folder, command, api=port, ready_seconds=START_SECONDS)
+
     @property
     def pid(self) -> int | None:
-        """The server's process, when it is ours."""
-        return self._process.engine_pid if self._process else None
+        """The server's process, when it is one of ours."""
+        return self._process.engine_pid if isinstance(self._process, EngineProcess) else None
 
     def alive(self) -> bool:
         if self._process:
@@ -122,7 +151,7 @@ class Engine:
 
     def name(self) -> str:
         """A name for a new proxy, by which its owner can be told."""
-        return f"{MARK}-{os.getpid()}-{begun(os.getpid())}-{next(self._numbers)}"
+        return f"{MARK}-{namespace()}-{os.getpid()}-{begun(os.getpid())}-{next(_NUMBERS)}"
 
     def _remove_stale(self) -> None:
         """Remove what crashed runs have left in a server that outlived them."""

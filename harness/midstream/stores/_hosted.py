@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from midstream._container import Container
 from midstream._errors import SetupError
-from midstream._parts import Container, Endpoint, Found, find
+from midstream._parts import Endpoint, Found, find
 from midstream._processes import READY_SECONDS, ServerProcess, free_port
 from midstream.stores._daemon import answers
 from midstream.stores._elsewhere import RunningS3Elsewhere
@@ -39,8 +40,9 @@ class _Contained:
         deadline = time.monotonic() + READY_SECONDS
         while not answers(port, ready):
             if time.monotonic() > deadline or not self._container.alive():
+                said = self._container.tail()
                 self._container.stop()
-                raise SetupError(f"{found.part}: the container of {found.what} did not get ready")
+                raise SetupError(f"{found.part}: the container of {found.what} did not get ready{said}")
             time.sleep(0.05)
 
     def alive(self) -> bool:

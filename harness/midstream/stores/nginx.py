@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from midstream._content import Content
 from midstream._errors import HarnessError, StoreDied, UsageError
-from midstream._parts import Endpoint, Found, find
+from midstream._parts import Endpoint, Found, attached, find
 from midstream._processes import ServerProcess
 from midstream._registry import Availability
-from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits, lays_out
+from midstream.stores import Access, ObjectInfo, RunningStore, Store, Traits, lays_out, refusal
 from midstream.stores._changes import Delivers, UnderWay
 from midstream.stores._elsewhere import LONG_AGO, RunningHttpElsewhere
 from midstream.stores._hosted import launch
@@ -212,6 +212,8 @@ class Nginx(Store):
             raise
 
     def supports(self, traits: Traits) -> str | None:
+        if attached(self.id) is not None:  # it is set up as somebody else wants it
+            return refusal(self.id, self.layouts, traits)
         if traits.validator not in VALIDATORS or traits.framing != "length":
             return f"{self.id} shows files: no {traits.validator} validator with {traits.framing} framing"
         return lays_out(self.id, self.layouts, traits)

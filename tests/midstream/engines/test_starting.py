@@ -196,13 +196,32 @@ def test_an_engine_that_is_missing(name: str, module: object, monkeypatch: pytes
     assert kind.carries(Schedule.parse(["GET cut@5:rst"])) is None
 
 
-def test_mitmproxy_cannot_be_attached_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that runs already does not have the addon, and that is what the reason says."""
-    monkeypatch.setenv("MIDSTREAM_MITMPROXY_URL", "http://127.0.0.1:8080")
-    here = load("injectors", "mitmproxy").available()
-    assert not here.available
-    assert "lacks the addon" in here.reason
-    assert "unset MIDSTREAM_MITMPROXY_URL" in here.hint
+@pytest.mark.parametrize("attached", ["nothing"], indirect=True)
+def test_attached_to_a_mitmproxy_without_the_addon(attached: Found, folders: Path) -> None:
+    """What answers there but knows no owner is not taken for the engine."""
+    found = Found("mitmproxy", "attach", attached.what)
+    with pytest.raises(SetupError, match=rf"mitmproxy: what answers at {found.what} has no addon of ours"):
+        mitmproxy.Engine(found)
+    assert not list(folders.iterdir())
+
+
+def test_attached_to_nobody(folders: Path) -> None:
+    """The address is told; and one on another machine would be of no use."""
+    with pytest.raises(SetupError, match=r"mitmproxy: nobody answers at http://127\.0\.0\.1:1: "):
+        mitmproxy.Engine(Found("mitmproxy", "attach", "http://127.0.0.1:1"))
+    with pytest.raises(SetupError, match="is not on this machine"):
+        mitmproxy.Engine(Found("mitmproxy", "attach", "http://store.example:1"))
+    assert not list(folders.iterdir())
+
+
+def test_proxies_of_other_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a process of this namespace can be known to have ended; numbers of others mean something else."""
+    mine = f"midstream-{toxiproxy.namespace()}"
+    assert toxiproxy.is_stale(f"{mine}-{2**22 + 1}-1-1")
+    assert toxiproxy.is_stale(f"{mine}-{os.getpid()}-1-1"), "a number that was used again"
+    assert not toxiproxy.is_stale(f"{mine}-{os.getpid()}-{toxiproxy.begun(os.getpid())}-1")
+    assert not toxiproxy.is_stale(f"midstream-{toxiproxy.namespace() + 1}-{2**22 + 1}-1-1")
+    assert not toxiproxy.is_stale("somebody-elses")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from midstream._container import Container
 from midstream._errors import SetupError
-from midstream._parts import Container, Found
+from midstream._parts import Found
 
 FOUND = Found("minio", "docker", "minio/minio:some")
 
