@@ -13,7 +13,7 @@ from midstream.testing.injectors import operation
 
 
 class Kept(EmbeddedSession):
-    """Whoever comes is served by a task that is cancelled before it begins; its relay is held elsewhere too."""
+    """Whoever comes gets a task that is cancelled before it begins; its relay is held elsewhere too."""
 
     def relay(self, client: Any) -> Relay:
         self.kept = super().relay(client)
