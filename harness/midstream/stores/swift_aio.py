@@ -63,9 +63,6 @@ class SwiftAIO(SwiftStore):
     backends: ClassVar[int] = REPLICAS
     summary: ClassVar[str] = "OpenStack Swift as six separate servers, three replicas, v1 authentication"
 
-    def available(self) -> Availability:
-        return available()
-
     def start(self, folder: Path) -> RunningSwiftAIO:
         # Only the folder that is used counts here, not the one for temporary files.
         found = installed("swift", "swift", ("swift", "eventlet", "xattr", "pyeclib", "boto3"))

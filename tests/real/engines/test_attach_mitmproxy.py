@@ -14,12 +14,12 @@ import pytest
 from tests.real.engines.conftest import engine
 
 from midstream._parts import find
+from midstream._processes import free_port
 from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream.injectors import Plan, RunningInjector
 from midstream.injectors._engine import EngineProcess, ask_version
 from midstream.injectors.mitmproxy import command
-from midstream.stores._daemon import free_port
 from midstream.testing.injectors import layout, operation, stage
 from midstream.testing.wire import Received, ScriptedOrigin
 
