@@ -56,12 +56,16 @@ class Job:
         return cls(**{**raw, "dest": Path(raw["dest"]), "source": source})
 
 
+HTTP_KINDS = frozenset({"http", "s3", "swift"})
+KINDS = HTTP_KINDS | {"gridfs", "rbd"}
+
+
 class Driver(ABC):
     """What all drivers have in common."""
 
     id: str
     summary: str
-    kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
+    kinds: ClassVar[frozenset[str]] = HTTP_KINDS  # of `KINDS`, those whose stores it can be pointed at
     parts: bool = False  # whether it can fetch a part of an object
     streams: bool = False  # whether it hands on what it reads at once, and so can neither take back nor keep
     directions: frozenset[str] = frozenset({"download"})  # and "upload"

@@ -6,13 +6,13 @@ import importlib.metadata
 import shutil
 from typing import Any, ClassVar
 
-from midstream.drivers import Job, PythonDriver
+from midstream.drivers import KINDS, Job, PythonDriver
 
 
 class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
-    kinds: ClassVar[frozenset[str]] = PythonDriver.kinds | {"gridfs", "rbd"}
+    kinds: ClassVar[frozenset[str]] = KINDS
     parts: bool = True
 
     def version(self) -> str:

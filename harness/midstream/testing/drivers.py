@@ -19,7 +19,7 @@ from midstream._registry import Availability, load
 from midstream._runner import Result
 from midstream._scenario import load_text
 from midstream._verdict import Verdict
-from midstream.drivers import CommandDriver, Driver, Job, PythonDriver
+from midstream.drivers import KINDS, CommandDriver, Driver, Job, PythonDriver
 from midstream.drivers._spec import resolve
 
 _NO_FAULT = """
@@ -66,7 +66,7 @@ class DriverContract:
         assert member.id == self.driver
         assert member.summary
         assert member.kinds
-        assert member.kinds <= {"http", "s3", "swift", "gridfs", "rbd"}
+        assert member.kinds <= KINDS
         assert load("stores", self.store).kind in member.kinds
         assert isinstance(member.version(), str)
 
