@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from midstream.drivers import KINDS, Job, PythonDriver
 
@@ -13,7 +13,9 @@ class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
     kinds: ClassVar[frozenset[str]] = KINDS
+    over_http: ClassVar[str] = "tus"  # of the ways to upload to an HTTP store
     parts: bool = True
+    directions: frozenset[str] = frozenset({"download", "upload"})
 
     def version(self) -> str:
         return importlib.metadata.version("midstream")
@@ -31,6 +33,21 @@ class Reknit(PythonDriver):
             "headers": job.headers,
         }
 
+    def upload(self, job: Job) -> None:
+        """By the protocol that is more than one PUT, where the store has one."""
+        import reknit
+
+        assert job.source
+        part_size = job.part_size or 8 << 20
+        store = {"s3": {"least_part": str(part_size)}, "http": {"upload": self.over_http}}.get(job.kind, {})
+        more: dict[str, Any] = {"part_size": part_size, "store": store, "keep": job.again}
+        options = reknit.Options(**self.options(job), **more)
+        if not job.source.is_fifo():
+            reknit.upload(job.source, job.native, options=options)
+            return
+        with job.source.open("rb") as pipe:
+            reknit.upload(Promised(pipe, job.size), job.native, options=options)
+
     def download(self, job: Job) -> None:
         import reknit
 
@@ -42,6 +59,21 @@ class Reknit(PythonDriver):
                 shutil.copyfileobj(stream, pipe, 1 << 18)
         else:
             reknit.download(job.native, job.dest, options=options, **part)
+
+
+class Promised:
+    """A stream that is to have so many bytes: to end before is an error."""
+
+    def __init__(self, stream: BinaryIO, size: int | None) -> None:
+        self._stream, self._left = stream, size
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left and not data and size:
+                raise OSError(f"the stream ended {self._left} bytes before its size")
+        return data
 
 
 MEMBER = Reknit()
