@@ -41,7 +41,8 @@ class Options:
     checkpoint_bytes: int = 32 << 20
     """How many bytes a power cut can cost; a killed process loses less (see the journal)."""
     parallel: int = 1
-    """How many ranges of an object to fetch at once into a file; 1 is one plain transfer."""
+    """How many ranges of an object to fetch at once into a file, or parts to send; 1 is one after the other.
+    An upload holds one part more than that in memory."""
     parallel_above: int = 64 << 20
     """Objects (or slices) below this size are fetched by one plain transfer all the same."""
     range_bytes: int = 32 << 20
@@ -59,13 +60,11 @@ class Options:
     """Settings of the store; each store's module lists its own, with the environment variables behind them.
     """
     part_size: int = 8 << 20
-    """Uploads: larger objects go to S3 and Swift in parts of this size. More when the store demands it: S3
-    takes no part below 5 MiB, and 10,000 of them."""
-    at_once: int = 1
-    """Uploads: how many parts are sent at the same time. One more than that is held in memory."""
-    keep: bool = True
+    """Uploads: larger objects go to S3 and Swift in parts of this size, or of more where those were too many.
+    AWS takes no part below 5 MiB."""
+    keep: bool = False
     """Uploads: when the store kept failing, leave what it has, so that the same call later goes on. Without,
-    it is removed, as it is after every other error."""
+    it is removed, as it is after every other error. What a killed process left is gone on with anyway."""
     journal: str | Path | None = None
     """Uploads: the folder of the records of uploads under way, and of those that could not be removed.
     Without: reknit/uploads below XDG_STATE_HOME, or below ~/.local/state."""
@@ -77,8 +76,8 @@ class Options:
     def __post_init__(self) -> None:
         if min(self.idle_timeout, self.connect_timeout) <= 0 or self.buffer < 1 or self.checkpoint_bytes < 1:
             raise CallerError("timeouts, buffer and checkpoint_bytes must be above zero")
-        if self.part_size < 1 or self.at_once < 1:
-            raise CallerError("part_size and at_once must be above zero")
+        if self.part_size < 1:
+            raise CallerError("part_size must be above zero")
         if self.parallel < 1 or self.range_bytes < 1 or self.parallel_above < 0:
             raise CallerError("parallel and range_bytes must be above zero, parallel_above not negative")
         if min(self.attempts, self.restarts, self.backoff_base, self.backoff_cap, self.retry_after_cap) < 0:

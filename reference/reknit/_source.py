@@ -141,9 +141,17 @@ class Flowing:
             yield block
 
 
-def open_source(given: str | os.PathLike[str] | Any) -> Source:
+def open_source(given: str | os.PathLike[str] | Any, size: int | None = None) -> Source:
     """A path, a seekable binary file (from its position on), or a stream, which is spooled to a temporary
-    file. Raises SourceError, and CallerError for something else."""
+    file. Raises SourceError, also when it does not have `size` bytes, and CallerError for something else."""
+    source = _open(given)
+    if size is not None and source.size != size:
+        source.close()
+        raise SourceError(f"{source.name} has {source.size} bytes, not {size}")
+    return source
+
+
+def _open(given: str | os.PathLike[str] | Any) -> Source:
     if isinstance(given, (str, os.PathLike)):
         return _from_path(Path(given))
     if not hasattr(given, "read") or isinstance(given, io.TextIOBase):

@@ -29,10 +29,16 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def upload(
-    source: Any, url: str, *, options: Options | None = None, progress: ProgressCallback | None = None
+    source: Any,
+    url: str,
+    *,
+    size: int | None = None,
+    options: Options | None = None,
+    progress: ProgressCallback | None = None,
 ) -> UploadReport:
     """Store `source` at `url`: a path, a seekable binary file (from its position on; it is not closed), or a
-    stream, which is spooled to a temporary file first.
+    stream, which is spooled to a temporary file first. With `size`, it must have so many bytes: a stream that
+    ends early looks like any other.
 
     The object appears whole or not at all, and is looked at once it is there. What an earlier call for the
     same left in the store is not sent again. Raises ReknitError: Exhausted when the store kept failing (call
@@ -42,7 +48,7 @@ def upload(
     """
     options = options or Options()
     began = time.monotonic()
-    with closing(stores.open_uploader(url, options)) as uploader, closing(open_source(source)) as read:
+    with closing(stores.open_uploader(url, options)) as uploader, closing(open_source(source, size)) as read:
         if options.expected is not None and read.wrong((options.expected,)):
             raise SourceError(f"{read.name} does not have the {options.expected.algorithm} that is expected")
         run = Run(uploader, read, url, options, progress)
@@ -118,8 +124,9 @@ class Run:
             return Whole(*common, verify=options.verify)
         record = self._record(part_size, "")
         earlier = Leftover(record.session, part_size, record.parts) if record else None
-        at_once = options.at_once
-        return Parts(*common[:2], part_size, *common[2:], at_once=at_once, earlier=earlier, keep=options.keep)
+        return Parts(
+            *common[:2], part_size, *common[2:], at_once=options.parallel, earlier=earlier, keep=options.keep
+        )
 
     def _record(self, part_size: int, source: str) -> journals.Record | None:
         folder = Path(self._options.journal) if self._options.journal else journals.default_folder()
@@ -133,7 +140,7 @@ class Run:
         wanted = self.machine
         for path, record in journal.superseded:
             shape, options = self._uploader.shape, self._options
-            last = max((part.number for part in record.parts), default=0) + options.at_once
+            last = max((part.number for part in record.parts), default=0) + options.parallel
             self.machine = Removal(shape, options.limits, options.roll, record.session, last)
             journal.resolve(path, gone=self._carry_on() is not None)
         self.machine = wanted
@@ -182,13 +189,13 @@ class Run:
     def _begin(self, do: ev.Do) -> None:
         """In this thread, one after the other, or in one of the pool."""
         apart = isinstance(self.machine, Parts) and (
-            isinstance(do.request, ev.Load) or self._options.at_once > 1
+            isinstance(do.request, ev.Load) or self._options.parallel > 1
         )
         if not apart:
             self._here.append(do)
             return
         if self._pool is None:
-            at_once = self._options.at_once
+            at_once = self._options.parallel
             self._pool = ThreadPoolExecutor(1 + (at_once if at_once > 1 else 0), "reknit")
         self._pool.submit(self._apart, do)
 
@@ -289,7 +296,7 @@ class _Counted:
 def _part_size(shape: ev.Shape, size: int, wished: int) -> int:
     """Of parts that are many enough and not too many; whole megabytes once it has to grow."""
     needed = -(-size // shape.count)
-    part_size = max(wished, shape.least, needed if needed <= wished else -(-needed >> 20) << 20)
+    part_size = wished if needed <= wished else -(-needed >> 20) << 20
     if shape.most is not None and shape.kind == "parts" and part_size > shape.most:
         raise CallerError(f"{size} bytes are more than this store takes")
     return part_size

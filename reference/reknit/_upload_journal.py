@@ -115,7 +115,7 @@ class UploadJournal:
             record = read(path)
             if record is None or not record.session:
                 _partial.discard(path)
-            elif self.earlier is None and not record.orphan and record.about.same(self._about):
+            elif self.earlier is None and record.about.same(self._about):
                 self.earlier, self._path = record, path
             elif record.about.target == self._about.target:
                 self.superseded.append((path, record))

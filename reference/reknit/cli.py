@@ -65,14 +65,14 @@ def get(
 
 
 @contextmanager
-def _told(url: str) -> Generator[None, None, None]:
+def _told(url: str, *, kept: bool = True) -> Generator[None, None, None]:
     """Ends the command with the reason and the status of what went wrong."""
     try:
         yield
     except CallerError as error:
         _fail(str(error), 2)
     except Exhausted as error:
-        _fail(f"{error}\nrun the same command again to continue", 1)
+        _fail(f"{error}\nrun the same command again to continue" if kept else str(error), 1)
     except Refused as error:
         _fail(f"{shown(url)}: {error}", 1)
     except ReknitError as error:
@@ -132,13 +132,17 @@ def put(
     connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
     attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
     backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
+    size: Annotated[
+        int | None,
+        typer.Option(help="The bytes SOURCE must have: a pipe that ends early looks like any other."),
+    ] = None,
     expect: Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")] = None,
     verify: Annotated[bool, typer.Option(help="Verify the digest the store offers.")] = True,
     part_size: Annotated[int, typer.Option(help="Bytes of a part, where an object goes in parts.")] = 8 << 20,
-    at_once: Annotated[int, typer.Option(help="Parts sent at the same time.")] = 1,
+    parallel: Annotated[int, typer.Option(help="How many parts to send at once, of a large object.")] = 1,
     keep: Annotated[
-        bool, typer.Option(help="Leave what is stored for a later run when the store fails.")
-    ] = True,
+        bool, typer.Option(help="Leave what is stored for a later run when the store keeps failing.")
+    ] = False,
     journal: Annotated[
         Path | None, typer.Option(help="The folder of the records of uploads under way.")
     ] = None,
@@ -148,7 +152,7 @@ def put(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Store SOURCE at URL, continuing what an earlier run left behind."""
-    with _told(url):
+    with _told(url, kept=keep):
         options = Options(
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
@@ -157,7 +161,7 @@ def put(
             expect=expect,
             verify=verify,
             part_size=part_size,
-            at_once=at_once,
+            parallel=parallel,
             keep=keep,
             journal=journal,
             headers=_pairs(header, ":"),
@@ -165,7 +169,7 @@ def put(
         )
         with _bar(progress and not quiet) as show:
             given = sys.stdin.buffer if source == "-" else source
-            report = upload(given, url, options=options, progress=show)
+            report = upload(given, url, size=size, options=options, progress=show)
     if not quiet:
         typer.echo(
             f"{shown(url)}: {report.bytes} bytes in {report.seconds:.1f} s, {report.reused} reused, "

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import socket
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -359,7 +361,50 @@ def test_a_file_that_cannot_be_written(tmp_path, source, fast) -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    """Parts of nothing, or none at a time."""
-    for wrong in ({"part_size": 0}, {"at_once": 0}):
-        with pytest.raises(CallerError, match="above zero"):
-            Options(**wrong)
+    """Parts of nothing."""
+    with pytest.raises(CallerError, match="part_size must be above zero"):
+        Options(part_size=0)
+
+
+def test_the_expected_size(shelf, source, fast) -> None:
+    """B136: a stream that ended early looks like any other, but for its size."""
+    with pytest.raises(SourceError, match="has 1279999 bytes, not 1280000"):
+        upload(Stream(DATA[:-1]), shelf.url, size=len(DATA), options=fast)
+    assert shelf.asked == []
+    upload(Stream(DATA), shelf.url, size=len(DATA), options=fast)
+    assert shelf.objects == {"/object": DATA}
+
+
+def put(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "reknit", "put", *map(str, arguments)]
+    return subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
+
+
+def test_the_command(shelf, source) -> None:
+    """0 and one line; - reads standard input, and a size that is not met ends with 1 and the reason."""
+    done = put(source, shelf.url)
+    assert (done.returncode, done.stderr, shelf.objects["/object"]) == (0, b"", DATA)
+    assert b"1280000 bytes" in done.stdout
+    quiet = put("-", shelf.url, "--quiet", "--size", 3, given=b"abc")
+    assert (quiet.returncode, quiet.stdout, shelf.objects["/object"]) == (0, b"", b"abc")
+    short = put("-", shelf.url, "--size", 3, given=b"ab")
+    assert (short.returncode, shelf.objects["/object"]) == (1, b"abc")
+    assert b"has 2 bytes, not 3" in short.stderr
+    assert b"Traceback" not in short.stderr
+
+
+def test_the_command_fails(shelf, source) -> None:
+    """1 for what the store, the network or the source did; 2 for usage. How to go on, if that makes sense."""
+    shelf.script = ["403", "503", "503"]
+    refused = put(source, shelf.url)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.endswith(b"the store answered status 403\n")
+    busy = put(source, shelf.url, "--attempts", 1, "--backoff-base", 0)
+    assert (busy.returncode, b"503" in busy.stderr, b"again to" in busy.stderr) == (1, True, False)
+    missing = put(source.with_name("missing"), shelf.url)
+    assert (missing.returncode, b"No such file" in missing.stderr) == (1, True)
+    for usage in ((source,), (source, "gopher://x/y"), (source, shelf.url, "--part-size", 0)):
+        wrong = put(*usage)
+        assert (wrong.returncode, b"Traceback" in wrong.stderr) == (2, False)
+    nowhere = put(source, "rbd:pool/image")
+    assert nowhere.returncode == 2

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
-from midstream.drivers import KINDS, Job, PythonDriver
+from midstream.drivers import Job, PythonDriver
 
 
 class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
-    kinds: ClassVar[frozenset[str]] = KINDS
-    over_http: ClassVar[str] = "tus"  # of the ways to upload to an HTTP store
+    kinds: ClassVar[frozenset[str]] = PythonDriver.kinds | {"gridfs", "rbd"}
     parts: bool = True
     directions: frozenset[str] = frozenset({"download", "upload"})
 
@@ -33,21 +32,6 @@ class Reknit(PythonDriver):
             "headers": job.headers,
         }
 
-    def upload(self, job: Job) -> None:
-        """By the protocol that is more than one PUT, where the store has one."""
-        import reknit
-
-        assert job.source
-        part_size = job.part_size or 8 << 20
-        store = {"s3": {"least_part": str(part_size)}, "http": {"upload": self.over_http}}.get(job.kind, {})
-        more: dict[str, Any] = {"part_size": part_size, "store": store, "keep": job.again}
-        options = reknit.Options(**self.options(job), **more)
-        if not job.source.is_fifo():
-            reknit.upload(job.source, job.native, options=options)
-            return
-        with job.source.open("rb") as pipe:
-            reknit.upload(Promised(pipe, job.size), job.native, options=options)
-
     def download(self, job: Job) -> None:
         import reknit
 
@@ -60,20 +44,18 @@ class Reknit(PythonDriver):
         else:
             reknit.download(job.native, job.dest, options=options, **part)
 
+    def upload(self, job: Job) -> None:
+        import reknit
 
-class Promised:
-    """A stream that is to have so many bytes: to end before is an error."""
-
-    def __init__(self, stream: BinaryIO, size: int | None) -> None:
-        self._stream, self._left = stream, size
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left and not data and size:
-                raise OSError(f"the stream ended {self._left} bytes before its size")
-        return data
+        assert job.source is not None
+        # Its journal may stay, as `dest` lies in a folder of its own. Small objects go in several parts all
+        # the same, large ones not in very many. Of a pipe nothing else tells that it ended early.
+        size: dict[str, Any] = (
+            {"part_size": max(job.part_size, (job.size or 0) // 8)} if job.part_size else {}
+        )
+        options = reknit.Options(**self.options(job), **size, journal=job.dest.parent)
+        pipe = job.source.is_fifo()
+        reknit.upload(job.source, job.native, size=job.size if pipe else None, options=options)
 
 
 MEMBER = Reknit()

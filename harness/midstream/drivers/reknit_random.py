@@ -22,7 +22,6 @@ RESTARTS = 2
 class Random(Reknit):
     id: str = "reknit-random"
     summary: str = "reknit, reading an object through reknit.open in shuffled blocks"
-    directions: frozenset[str] = frozenset({"download"})
 
     def download(self, job: Job) -> None:
         import reknit

@@ -38,7 +38,6 @@ class Gateway(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    handler: type[Handler] = Handler
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class Gateway(socketserver.ThreadingTCPServer):
         self._room = threading.BoundedSemaphore(connections)
         if ":" in listen[0]:
             self.address_family = socket.AF_INET6
-        super().__init__(listen, self.handler)
+        super().__init__(listen, Handler)
 
     @property
     def url(self) -> str:
