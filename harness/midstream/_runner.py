@@ -41,6 +41,7 @@ from midstream.injectors import Plan, RunningInjector, Session
 from midstream.stores import RunningStore, Store, Traits
 
 TWIN = ".replica"  # what the fault `replica` adds to a key
+SMALL, REAL_PART = 4 << 20, 5 << 20  # S3 API: Amazon S3 multipart upload limits
 TOKEN = "Bearer midstream-credential"  # what plain HTTP drivers authenticate with; nobody checks it
 
 CONTROL = load_text(
@@ -289,6 +290,11 @@ def traits_of(model: Scenario) -> Traits:
     return Traits(o.validator, o.framing, o.ranges, o.digest, o.head, o.layout)
 
 
+def _part_size(store: Store, size: int) -> int:
+    """What a driver may take for a part: small parts of small objects, those of real size of others."""
+    return store.part_size if size <= SMALL else max(store.part_size, REAL_PART)
+
+
 def lacks(store: Store, model: Scenario) -> str:
     """Why a store cannot take part in a scenario's uploads; "" when it can."""
     if model.direction == "download":
@@ -441,7 +447,10 @@ class Runner:
                 first, length = model.object.bounds(case.variant.size)
                 job = replace(job, first=first, length=length)
             if upload:
-                job = replace(job, size=case.variant.size, part_size=place.store.part_size)
+                job = replace(
+                    job, size=case.variant.size, part_size=_part_size(place.store, case.variant.size)
+                )
+                job = replace(job, again=model.process.runs > 1)
             outcome = stage.run(
                 self.process,
                 job,

@@ -239,7 +239,15 @@ def midstream_inject(
 
     def inject(*faults: str, object_size: int | None = None) -> Session:
         place = bench.grounds.place(store, bench.injector.id)
-        plan = Plan(("127.0.0.1", midstream_store.port), Schedule.parse(faults), store.operation, object_size)
+        plan = Plan(
+            midstream_store.upstream,
+            Schedule.parse(faults),
+            store.operation,
+            object_size,
+            listen_port=midstream_store.listen_port,
+            raw=store.raw,
+            path=midstream_store.path,
+        )
         open_sessions.append(place.injector.open(plan))
         return open_sessions[-1]
 

@@ -60,8 +60,8 @@ class Options:
     """Settings of the store; each store's module lists its own, with the environment variables behind them.
     """
     part_size: int = 8 << 20
-    """Uploads: larger objects go to S3 and Swift in parts of this size, or of more where those were too many.
-    AWS takes no part below 5 MiB."""
+    """Uploads: larger objects go to S3 and Swift in parts of this size. More when the store demands it: S3
+    takes no part below 5 MiB, and 10,000 of them."""
     keep: bool = False
     """Uploads: when the store kept failing, leave what it has, so that the same call later goes on. Without,
     it is removed, as it is after every other error. What a killed process left is gone on with anyway."""

@@ -296,7 +296,7 @@ class _Counted:
 def _part_size(shape: ev.Shape, size: int, wished: int) -> int:
     """Of parts that are many enough and not too many; whole megabytes once it has to grow."""
     needed = -(-size // shape.count)
-    part_size = wished if needed <= wished else -(-needed >> 20) << 20
+    part_size = max(wished, shape.least, needed if needed <= wished else -(-needed >> 20) << 20)
     if shape.most is not None and shape.kind == "parts" and part_size > shape.most:
         raise CallerError(f"{size} bytes are more than this store takes")
     return part_size

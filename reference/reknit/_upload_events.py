@@ -71,13 +71,14 @@ class Shape:
 
     `kind`: "whole", one request; "parts", numbered parts and a commit (small objects in one request);
     "offset", one resource that grows. `hashed`: the MD5 of each body is wanted before it is sent, so bodies
-    are held in memory. Parts are of `most` bytes at most, and `count` of them at most. `combined` gives the
-    entity tag that an object of these parts has; empty when that cannot be told.
+    are held in memory. Part sizes are `least` to `most` but for the last, `count` of them at most. `combined`
+    gives the entity tag that an object of these parts has; empty when that cannot be told.
     """
 
     kind: str
     dialect: Dialect
     hashed: bool = False
+    least: int = 1
     most: int | None = None
     count: int = 10_000
     combined: Callable[[Sequence[Stored]], str] = lambda parts: ""

@@ -24,7 +24,7 @@ WIRE += (
 WIRE += ("wire-part-cut", "wire-killed")
 RAW = {
     "gridfs": (*WIRE, "wire-refused-after-a-cut", "wire-replaced"),
-    "ceph": (*WIRE, "wire-refused-after-a-cut-osd", "wire-image-replaced"),
+    "ceph": (*WIRE, "wire-refused-after-a-cut-osd", "wire-image-replaced", "wire-large-cut"),
 }
 OWN = {"s3": ("multipart-cut-at-a-part",), "swift": ("static-cut-at-a-seam",), "http": ("replaced-then-cut",)}
 STORES = (("minio", "s3"), ("versitygw", "s3"), ("nginx", "http"), ("swift-aio", "swift"))

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from reknit import CallerError, Exhausted, Integrity, Refused, download, open_stream, stat
-from reknit.stores import open_store
+from reknit import CallerError, Exhausted, Integrity, Options, Refused, download, open_stream, stat
+from reknit.stores import open_store, open_uploader
 from reknit.stores.s3 import etag_is_md5
 
 boto3 = pytest.importorskip("boto3")
@@ -236,3 +236,14 @@ def test_bad_settings(fast) -> None:
         open_store("s3://b/k", replace(fast, store={"endpoint": "x"}))
     with pytest.raises(CallerError):
         open_store("s3://b/k", replace(fast, store={"endpoint_url": "not a url", **KEYS}))
+
+
+def test_least_part() -> None:
+    """A store that takes smaller parts than Amazon's is given them; what is no number is said."""
+    given = {"endpoint_url": "http://127.0.0.1:1", "access_key": "a", "secret_key": "b"}
+    usual, small = (
+        open_uploader("s3://b/k", Options(store={**given, **more})) for more in ({}, {"least_part": "65536"})
+    )
+    assert (usual.shape.least, small.shape.least) == (5 << 20, 65536)
+    with pytest.raises(CallerError, match="least_part is a number of bytes, not 'x'"):
+        open_uploader("s3://b/k", Options(store={**given, "least_part": "x"}))

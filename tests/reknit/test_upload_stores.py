@@ -404,7 +404,7 @@ def test_too_large() -> None:
     from reknit.stores._swift_upload import SwiftUploader
 
     s3 = S3Uploader.shape
-    assert _part_size(s3, 100, 10) == 10
+    assert _part_size(s3, 1 << 30, 1) == 5 << 20
     assert _part_size(s3, 1 << 30, 8 << 20) == 8 << 20
     assert _part_size(s3, 80_000 << 20, 8 << 20) == 8 << 20
     assert _part_size(s3, (80_000 << 20) + 1, 8 << 20) == 9 << 20

@@ -29,7 +29,8 @@ class Job:
 
     Of an upload, `source` is the path to send, a file or a pipe, `url` and `native` where to (`url` takes a
     plain PUT), `size` how many bytes the source is to have, `part_size` the least the store takes for a part,
-    and `dest` lies in a folder of the driver's own.
+    and `dest` lies in a folder of the driver's own. `again` says that the same will be asked for again should
+    it fail: what a later attempt can go on with may stay then, and is otherwise to be removed.
     """
 
     dest: Path
@@ -45,6 +46,7 @@ class Job:
     source: Path | None = None
     size: int | None = None
     part_size: int = 0
+    again: bool = False
 
     def as_json(self) -> dict[str, Any]:
         paths = {"dest": str(self.dest), "source": str(self.source) if self.source else None}
@@ -56,12 +58,16 @@ class Job:
         return cls(**{**raw, "dest": Path(raw["dest"]), "source": source})
 
 
+HTTP_KINDS = frozenset({"http", "s3", "swift"})
+KINDS = HTTP_KINDS | {"gridfs", "rbd"}
+
+
 class Driver(ABC):
     """What all drivers have in common."""
 
     id: str
     summary: str
-    kinds: ClassVar[frozenset[str]] = frozenset({"http", "s3", "swift"})
+    kinds: ClassVar[frozenset[str]] = HTTP_KINDS  # of `KINDS`, those whose stores it can be pointed at
     parts: bool = False  # whether it can fetch a part of an object
     streams: bool = False  # whether it hands on what it reads at once, and so can neither take back nor keep
     directions: frozenset[str] = frozenset({"download"})  # and "upload"

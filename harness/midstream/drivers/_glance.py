@@ -6,7 +6,6 @@ import http.server
 import importlib.metadata
 import importlib.util
 import json
-import os
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from midstream._registry import Availability
 from midstream.drivers import Job, PythonDriver
+from midstream.drivers._receiving import receiving
 
 
 class GlanceDriver(PythonDriver):
@@ -48,20 +48,13 @@ class GlanceDriver(PythonDriver):
             uri, options = _location(job, keystone)
             data, size = self._get(job, uri, options)
             # As Glance: what comes is counted, and compared with what was announced.
-            dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f".{job.dest.name}.{os.getpid()}")
             count = 0
-            try:
-                with dest.open("wb") as sink:
-                    for block in data:
-                        count += len(block)
-                        sink.write(block)
+            with receiving(job) as sink:
+                for block in data:
+                    count += len(block)
+                    sink.write(block)
                 if count != size:
                     raise RuntimeError(f"{count} bytes of {size}")
-                if dest is not job.dest:
-                    dest.rename(job.dest)
-            finally:
-                if dest is not job.dest:
-                    dest.unlink(missing_ok=True)
 
     def _get(self, job: Job, uri: str, options: Mapping[str, Any]) -> Any:
         import glance_store

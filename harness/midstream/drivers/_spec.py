@@ -12,17 +12,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from midstream._errors import SetupError, UsageError
 from midstream._registry import Availability, load, names
-from midstream.drivers import CommandDriver, Driver, Job, PythonDriver
+from midstream.drivers import KINDS, CommandDriver, Driver, Job, PythonDriver
 
 PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout", "range", "source", "size")
 
 
 class Command(CommandDriver):
     """Any command line; `{url}` and `{dest}` or `{source}` are filled in, credentials in its environment."""
+
+    kinds: ClassVar[frozenset[str]] = KINDS
 
     def __init__(self, spec: str) -> None:
         self.id = spec
@@ -76,6 +78,8 @@ class Function(PythonDriver):
 
     With `put:` in place of `py:` it uploads.
     """
+
+    kinds: ClassVar[frozenset[str]] = KINDS
 
     def __init__(self, spec: str) -> None:
         self.id = spec

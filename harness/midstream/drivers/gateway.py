@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from midstream.drivers import Job, PythonDriver
+from midstream.drivers._receiving import receiving
 
 
 class Gateway(PythonDriver):
@@ -83,20 +84,11 @@ def fetch(url: str, job: Job) -> None:
     answer = connection.getresponse()
     if answer.status != (206 if part else 200):
         raise RuntimeError(f"status {answer.status}: {answer.read(200).decode().strip()}")
-    dest = job.dest if job.dest.is_fifo() else job.dest.with_name(f".{job.dest.name}.{os.getpid()}")
-    try:
-        with dest.open("wb") as sink:
-            shutil.copyfileobj(answer, sink, 1 << 16)
-            if answer.length:  # http.client does not complain when it is read in pieces
-                raise http.client.IncompleteRead(b"", answer.length)
-        if dest is not job.dest:
-            dest.rename(job.dest)
-    except BaseException:
-        if dest is not job.dest:
-            dest.unlink(missing_ok=True)
-        raise
-    finally:
-        connection.close()
+    with receiving(job) as sink:
+        shutil.copyfileobj(answer, sink, 1 << 16)
+        if answer.length:  # http.client does not complain when it is read in pieces
+            raise http.client.IncompleteRead(b"", answer.length)
+    connection.close()
 
 
 MEMBER = Gateway()

@@ -6,13 +6,14 @@ import importlib.metadata
 import shutil
 from typing import Any, ClassVar
 
-from midstream.drivers import Job, PythonDriver
+from midstream.drivers import KINDS, Job, PythonDriver
 
 
 class Reknit(PythonDriver):
     id: str = "reknit"
     summary: str = "the reference client of this distribution, over the store's own protocol"
-    kinds: ClassVar[frozenset[str]] = PythonDriver.kinds | {"gridfs", "rbd"}
+    kinds: ClassVar[frozenset[str]] = KINDS
+    over_http: ClassVar[str] = "tus"  # of the ways to upload to an HTTP store
     parts: bool = True
     directions: frozenset[str] = frozenset({"download", "upload"})
 
@@ -32,6 +33,25 @@ class Reknit(PythonDriver):
             "headers": job.headers,
         }
 
+    def upload(self, job: Job) -> None:
+        """By the protocol that is more than one PUT, where the store has one."""
+        import reknit
+
+        assert job.source
+        # Small objects go in several parts all the same, large ones not in very many.
+        part_size = max(job.part_size, (job.size or 0) // 8) if job.part_size else 8 << 20
+        store = {"s3": {"least_part": str(part_size)}, "http": {"upload": self.over_http}}.get(job.kind, {})
+        more: dict[str, Any] = {
+            "part_size": part_size,
+            "store": store,
+            "keep": job.again,
+            "journal": job.dest.parent,
+        }
+        options = reknit.Options(**self.options(job), **more)
+        # Of a pipe nothing else tells that it ended early.
+        size = job.size if job.source.is_fifo() else None
+        reknit.upload(job.source, job.native, size=size, options=options)
+
     def download(self, job: Job) -> None:
         import reknit
 
@@ -43,19 +63,6 @@ class Reknit(PythonDriver):
                 shutil.copyfileobj(stream, pipe, 1 << 18)
         else:
             reknit.download(job.native, job.dest, options=options, **part)
-
-    def upload(self, job: Job) -> None:
-        import reknit
-
-        assert job.source is not None
-        # Its journal may stay, as `dest` lies in a folder of its own. Small objects go in several parts all
-        # the same, large ones not in very many. Of a pipe nothing else tells that it ended early.
-        size: dict[str, Any] = (
-            {"part_size": max(job.part_size, (job.size or 0) // 8)} if job.part_size else {}
-        )
-        options = reknit.Options(**self.options(job), **size, journal=job.dest.parent)
-        pipe = job.source.is_fifo()
-        reknit.upload(job.source, job.native, size=job.size if pipe else None, options=options)
 
 
 MEMBER = Reknit()

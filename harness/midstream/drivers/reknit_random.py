@@ -22,6 +22,7 @@ RESTARTS = 2
 class Random(Reknit):
     id: str = "reknit-random"
     summary: str = "reknit, reading an object through reknit.open in shuffled blocks"
+    directions: frozenset[str] = frozenset({"download"})
 
     def download(self, job: Job) -> None:
         import reknit

@@ -38,6 +38,7 @@ class Gateway(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    handler: type[Handler] = Handler
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Gateway(socketserver.ThreadingTCPServer):
         self._room = threading.BoundedSemaphore(connections)
         if ":" in listen[0]:
             self.address_family = socket.AF_INET6
-        super().__init__(listen, Handler)
+        super().__init__(listen, self.handler)
 
     @property
     def url(self) -> str:

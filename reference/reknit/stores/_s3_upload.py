@@ -12,9 +12,10 @@ import hashlib
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from reknit._errors import StoreFault
+from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._upload_events import Piece, Shape, Stored, Told
 from reknit.stores._lines import Got, Lines
@@ -28,7 +29,7 @@ _OURS = frozenset({"content-length", "expect", "transfer-encoding"})
 _HEAD = 512
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-_MOST, _COUNT = 5 << 30, 10_000
+_LEAST, _MOST, _COUNT = 5 << 20, 5 << 30, 10_000
 
 
 def combined(parts: Sequence[Stored]) -> str:
@@ -40,14 +41,25 @@ def combined(parts: Sequence[Stored]) -> str:
     return f"{hashlib.md5(together, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
+def _bytes(text: str) -> int:
+    """The setting least_part: what a store takes that is no Amazon's. Raises CallerError."""
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", text):
+        raise CallerError(f"S3 settings: least_part is a number of bytes, not {text!r}")
+    return int(text)
+
+
 class S3Uploader(UploaderBase):
     """One object."""
 
-    shape = Shape("parts", S3Store.dialect, hashed=True, most=_MOST, count=_COUNT, combined=combined)
+    shape = Shape(
+        "parts", S3Store.dialect, hashed=True, least=_LEAST, most=_MOST, count=_COUNT, combined=combined
+    )
 
     def __init__(self, store: S3Store, options: Options) -> None:
         self._store, self._lines = store, Lines(options)
         self.identity = store.identity
+        if least := options.store.get("least_part"):
+            self.shape = replace(self.shape, least=_bytes(least))
 
     def put(self, body: Body) -> Told:
         """PutObject."""

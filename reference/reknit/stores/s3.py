@@ -39,6 +39,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "secret_key": ("AWS_SECRET_ACCESS_KEY",),
     "session_token": ("AWS_SESSION_TOKEN",),
     "addressing": (),
+    "least_part": (),
 }
 
 # Error codes that say less than they mean by their status: an expired token is a 400, as is a slow client.
@@ -46,6 +47,8 @@ _TRUE_STATUS = {"ExpiredToken": 401, "TokenRefreshRequired": 401, "RequestTimeou
 
 # Answers that may mean: right bucket, wrong region.
 _ELSEWHERE = frozenset({301, 307, 400})
+
+_OURS = ("endpoint_url", "least_part")  # settings that the client is not made with
 
 _OPERATIONS = {
     "GetObject": "get_object",
@@ -108,7 +111,7 @@ class S3Store:
     def _adopt(self, found: dict[str, str]) -> None:
         self._settings = found
         try:
-            self._client = _client(*(value for name, value in found.items() if name != "endpoint_url"))
+            self._client = _client(*(value for name, value in found.items() if name not in _OURS))
         except ValueError as error:
             raise CallerError(f"S3 settings: {error}") from error
 

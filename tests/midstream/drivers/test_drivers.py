@@ -46,6 +46,13 @@ class TestFunction(DriverContract):
     driver = f"py:{Path(__file__).with_name('sound.py')}:download"
 
 
+class TestBoto3(DriverContract):
+    """boto3's transfer manager."""
+
+    driver = "boto3"
+    store = "moto"
+
+
 def test_job_goes_through_json() -> None:
     """A job is the same on both ends of the pipe."""
     fields = job_fields()
