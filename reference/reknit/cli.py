@@ -90,6 +90,7 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Listen for other machines, too. There is no login.")
     ] = False,
+    writable: Annotated[bool, typer.Option("--writable", help="Let clients put objects.")] = False,
     idle_timeout: Annotated[float, typer.Option(help="Seconds the store may stay silent.")] = 30.0,
     connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
     attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
@@ -113,7 +114,11 @@ def serve(
         )
         where = gateway.address(listen, allow_remote=allow_remote)
         server = gateway.Gateway(
-            store_url, options, where, log=lambda line: None if quiet else typer.echo(line, err=True)
+            store_url,
+            options,
+            where,
+            writable=writable,
+            log=lambda line: None if quiet else typer.echo(line, err=True),
         )
     except CallerError as error:
         _fail(str(error), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -47,10 +48,10 @@ class Handler(BaseHTTPRequestHandler):
     allowed = "GET, HEAD"
 
     def do_GET(self) -> None:
-        self._guarded(self._fetch)
+        self._guarded(self._fetch, self.path)
 
     def do_HEAD(self) -> None:
-        self._guarded(self._fetch)
+        self._guarded(self._fetch, self.path)
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -73,10 +74,11 @@ class Handler(BaseHTTPRequestHandler):
     def _has_content(self) -> bool:
         return "transfer-encoding" in self.headers or self.headers.get("content-length", "0").strip("0") != ""
 
-    def _guarded(self, answer: Any) -> None:
-        """Carry out a request; every error before the head becomes an answer."""
+    def _guarded(self, answer: Callable[[str], None], target: str) -> None:
+        """Carry out a request about an object (no target: none); every error before the head is an answer."""
+        self._asked = {name.lower(): ", ".join(self.headers.get_all(name, [])) for name in self.headers}
         try:
-            answer(self._serving.locate(key_of(self.path)))
+            answer(self._serving.locate(key_of(target)) if target else "")
         except BadTarget as error:
             self._say(error.status, str(error))
         except ReknitError as error:
@@ -87,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     def _fetch(self, url: str) -> None:
         if self._has_content():
             return self._say(400, f"a {self.command} has no content here")
-        asked = {name.lower(): ", ".join(self.headers.get_all(name, [])) for name in self.headers}
+        asked = self._asked
         store = stores.open_store(url, self._serving.options)
         wanted = wanted_range(asked) if self.command == "GET" else None
         part = wanted.guess() if wanted else WHOLE
@@ -181,13 +183,13 @@ class Handler(BaseHTTPRequestHandler):
 
     _broken = False
 
-    def _say(self, status: int, text: str) -> None:
+    def _say(self, status: int, text: str, *more: tuple[str, str]) -> None:
         """An answer that is not the object, in a line of text."""
         if self._has_content():
             self.close_connection = True  # its content is still to come, and is not read
         content = f"{text}\n".encode()
         found = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(content)))]
-        self._begin(status, found + ([("Allow", self.allowed)] if status == 405 else []))
+        self._begin(status, [*found, *more, *([("Allow", self.allowed)] if status == 405 else [])])
         if self.command != "HEAD":
             self.wfile.write(content)
 

@@ -18,7 +18,9 @@ from reknit import stores
 from reknit._errors import CallerError
 from reknit._options import Options
 from reknit.gateway._handler import Handler
+from reknit.gateway._spool import Uploads
 from reknit.gateway._target import BadTarget, prefix_of, url_of
+from reknit.gateway._writer import Writer
 
 # Each holds one buffer of `Options.buffer` and a connection to the store.
 CONNECTIONS = 128
@@ -29,6 +31,8 @@ _BUSY = (
 
 class Gateway(socketserver.ThreadingTCPServer):
     """Serves the objects below `store`, a URL of a prefix. Listens when made; `serve_forever`, `shutdown`.
+
+    `writable` lets clients put objects.
 
     Raises CallerError for a URL or setting that cannot work and OSError when it cannot listen. `log` is given
     a line for each request, without secrets.
@@ -46,6 +50,7 @@ class Gateway(socketserver.ThreadingTCPServer):
         options: Options | None = None,
         listen: tuple[str, int] = ("127.0.0.1", 0),
         *,
+        writable: bool = False,
         connections: int = CONNECTIONS,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -56,7 +61,8 @@ class Gateway(socketserver.ThreadingTCPServer):
         self._room = threading.BoundedSemaphore(connections)
         if ":" in listen[0]:
             self.address_family = socket.AF_INET6
-        super().__init__(listen, self.handler)
+        self.uploads = Uploads()
+        super().__init__(listen, Writer if writable else self.handler)
 
     @property
     def url(self) -> str:

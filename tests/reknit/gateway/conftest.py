@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -26,12 +27,14 @@ class Front:
         """The next line of the log."""
         return self.log.get(timeout=30)
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own; names in lower case, `_` for `-`."""
         connection = http.client.HTTPConnection(*self.server.server_address[:2], timeout=30)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, headers=named)
+            connection.request(method, path, body, headers=named)
             answer = connection.getresponse()
             return answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read()
         finally:
@@ -59,7 +62,7 @@ def front() -> Iterator[Callable[..., Front]]:
     """Start gateways before a store URL; they end with the test."""
     running: list[Gateway] = []
 
-    def start(store: str, options: Options | None = None, **more: int) -> Front:
+    def start(store: str, options: Options | None = None, **more: Any) -> Front:
         log: queue.SimpleQueue[str] = queue.SimpleQueue()
         server = Gateway(store, options or Options(), log=log.put, **more)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
