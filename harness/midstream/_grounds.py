@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midstream._content import Run
-from midstream._errors import MidstreamError, SetupError
+from midstream._errors import HarnessError, MidstreamError, SetupError
 from midstream._runner import CONTROL, CONTROL_UPLOAD, Case, Place, Result, Runner, lacks, without
 from midstream._scenario import schedule_of
 from midstream._verdict import Verdict
@@ -72,6 +72,7 @@ class Grounds:
         self._janitor = Janitor(self.folder, self._sinks)
         self._kinds = injectors
         self._lock = threading.RLock()
+        self._closing = False
         self._places: dict[tuple[str, str, bool], Place] = {}
         self._alone = threading.Lock()
         self._numbers = itertools.count(1)
@@ -133,6 +134,8 @@ class Grounds:
         """
         key = (store.id, injector, alone)
         with self._lock:
+            if self._closing:
+                raise HarnessError("the run is ending: nothing is started any more")
             place = self._places.get(key)
             if place and not place.running.alive():
                 place.running.stop()
@@ -158,10 +161,14 @@ class Grounds:
             raise SetupError(f"store {store.id} cannot start: {error}") from error
 
     def close(self) -> None:
-        """End everything that was started; may be called twice."""
-        for injector in self._injectors.values():
+        """End everything that was started; may be called twice.
+
+        Not under the lock: a lane that is late may hold it, and must not start again what is ended here.
+        """
+        self._closing = True
+        for injector in list(self._injectors.values()):
             injector.stop()
-        for place in self._places.values():
+        for place in list(self._places.values()):
             place.running.stop()
         self._injectors.clear()
         self._places.clear()

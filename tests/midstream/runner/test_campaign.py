@@ -15,6 +15,7 @@ import pytest
 from midstream._campaign import Campaign, Matrix
 from midstream._content import Content
 from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
+from midstream._grounds import Grounds
 from midstream._runner import Result, Runner, presentable, slug
 from midstream._scenario import Loaded, ProcessModel, load_text
 from midstream._session import one_case
@@ -576,3 +577,14 @@ def test_replay_specs(tmp_path: Path, spec: str, text: str | None) -> None:
     with pytest.raises(UsageError) as caught:
         ask()
     assert text in str(caught.value)
+
+
+def test_nothing_is_started_while_a_run_ends() -> None:
+    """A lane that is late does not start again what the end of the run has stopped."""
+    grounds = Grounds({"embedded": EMBEDDED})
+    place = grounds.place(ORIGIN, "embedded")
+    grounds.close()
+    assert not place.running.alive()
+    with pytest.raises(HarnessError, match="the run is ending"):
+        grounds.place(ORIGIN, "embedded")
+    grounds.close()
