@@ -172,6 +172,8 @@ class Run:
     def _note(self, action: ev.Note | ev.Forget | ev.Orphan) -> None:
         if isinstance(action, ev.Note) and isinstance(action.entry, ev.Stored):
             self._held.pop(action.entry.number, None)
+        if isinstance(action, ev.Forget):
+            self._held.clear()
         if self._journal is None or isinstance(self.machine, Removal):
             return
         match action:
@@ -259,8 +261,10 @@ class Run:
                 return ev.Renewed(store.renew())
 
     def _body(self, piece: ev.Piece) -> _Counted:
-        held = self._held.get(piece.number)
-        return _Counted(held or Flowing(self._source, piece), self._count)
+        body: stores.Body | None = self._held.get(piece.number)
+        if body is None:
+            body = (Held if self._uploader.shape.hashed else Flowing)(self._source, piece)
+        return _Counted(body, self._count)
 
     def _count(self, size: int, so_far: int) -> None:
         with self._lock:

@@ -281,6 +281,14 @@ def test_parts_meet_two_faults_anywhere(at_once, newest_first) -> None:
     assert done > 4000
 
 
+def test_parts_meet_three_faults_anywhere() -> None:
+    """At any three of the first eight requests: begin, three parts, commit, head, and what the faults added."""
+    kinds = ("reset", "lost", "503", "500", "401", "spoilt", "bad", "gone")
+    for schedule in schedules(kinds, 8, 3):
+        model = Model(list(schedule))
+        judge(play(parts_machine(), model, DATA), model, DATA)
+
+
 def test_parts_meet_three_faults_in_a_row() -> None:
     """Sequences of three at every place, with and without keeping what is there."""
     for start, chosen, keep in itertools.product(range(7), itertools.product(PART, repeat=3), (True, False)):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -47,10 +48,11 @@ class Shelf:
     digest: bool = False
     mute: bool = False
     connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/object"
+        self.url = f"http{'s' * bool(self.tls)}://127.0.0.1:{self.listener.getsockname()[1]}/object"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -63,6 +65,8 @@ class Shelf:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(connection, server_side=True)
         with connection, connection.makefile("rb") as lines:
             while head := self._head(lines):
                 if not self._answer(connection, lines, head):
@@ -408,3 +412,20 @@ def test_the_command_fails(shelf, source) -> None:
         assert (wrong.returncode, b"Traceback" in wrong.stderr) == (2, False)
     nowhere = put(source, "rbd:pool/image")
     assert nowhere.returncode == 2
+
+
+def test_over_tls(tmp_path, fast, monkeypatch) -> None:
+    """The same through TLS, where what comes early is seen once sending fails."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    shelf = Shelf(["cut@70000"], tls=context)
+    upload(io.BytesIO(DATA), shelf.url, options=fast)
+    assert shelf.objects == {"/object": DATA}
+    shelf.script = ["early 403"]
+    with pytest.raises(Refused, match="403"):
+        upload(io.BytesIO(DATA), shelf.url, options=fast)
+    shelf.listener.close()
