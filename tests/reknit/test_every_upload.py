@@ -282,7 +282,7 @@ def test_parts_meet_two_faults_anywhere(at_once, newest_first) -> None:
 
 
 def test_parts_meet_three_faults_anywhere() -> None:
-    """At any three of the first eight requests: begin, three parts, commit, head, and what the faults added."""
+    """At any three of the first eight requests: begin, three parts, commit, head, and what faults added."""
     kinds = ("reset", "lost", "503", "500", "401", "spoilt", "bad", "gone")
     for schedule in schedules(kinds, 8, 3):
         model = Model(list(schedule))
