@@ -16,8 +16,8 @@ ZOO = ROOT / "tests" / "saboteurs"
 sys.path.insert(0, str(ZOO))
 
 from _bases import Split, Trusting  # noqa: E402
-from _zoo import DEADLINE, Row, Zoo, cases_for, scenarios, strict  # noqa: E402
-from sins import SINS  # noqa: E402
+from _zoo import DEADLINE, Row, Zoo, cases_for, named_upload, scenarios, strict  # noqa: E402
+from sins import SINS, UPLOAD_SINS  # noqa: E402
 
 from midstream._registry import members  # noqa: E402
 from midstream._verdict import FINE, MEANING, Verdict  # noqa: E402
@@ -37,6 +37,13 @@ midstream run --driver py:tests/saboteurs/sins.py:appends_a_whole_body --store o
 
 Many saboteurs look at no digest, as most clients do, so that their own sin shows. What `skips_the_digest` is
 caught by is not counted for them.
+"""
+
+
+UPLOADS = """
+## Uploads
+
+Saboteurs that upload (`--driver put:tests/saboteurs/sins.py:NAME`), in the scenarios that are meant for them.
 """
 
 
@@ -107,6 +114,21 @@ def catches(rows: dict[str, list[Row]]) -> str:
     return table(("scenario", "catches", "for instance"), lines)
 
 
+def uploaders() -> str:
+    """Those that upload, each let loose on the scenarios that are meant for it, on the store that is."""
+    lines = []
+    for store in sorted({sin.store for sin in UPLOAD_SINS.values()}):
+        with Zoo(store) as zoo:
+            for name, sin in UPLOAD_SINS.items():
+                if sin.store == store:
+                    cases = [case for place in sin.caught for case in named_upload(store, place)]
+                    found = [r for r in zoo.run(f"put:{ZOO / 'sins.py'}:{name}", cases) if r.caught]
+                    print(f"{name}: {len(cases)} cases, {len(found)} accuse", flush=True)
+                    places = shown(row.scenario for row in found)
+                    lines.append((f"`{name}`", sin.__doc__, store, verdicts_of(found), places))
+    return table(("saboteur", "sin", "store", "verdicts", "caught by"), sorted(lines))
+
+
 def page(rows: dict[str, list[Row]]) -> str:
     caught = {name: caught_rows(name, rows) for name in sorted(SINS)}
     parts = [
@@ -119,6 +141,8 @@ def page(rows: dict[str, list[Row]]) -> str:
         verdicts(caught),
         "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n",
         catches(rows),
+        UPLOADS,
+        uploaders(),
     ]
     return "\n".join(parts) + "\n"
 

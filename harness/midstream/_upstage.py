@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from midstream._content import Content, Run
-from midstream._errors import UsageError
+from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._scenario import ProcessModel, UploadModel, room_of
 from midstream._stage import OLD, Stage
 from midstream._verbs import Act, Alter, Look
@@ -201,6 +201,10 @@ class UploadStage(Stage):
             data = self._store.read(self._key)
         except UsageError:  # gone meanwhile
             return Sink(False)
+        except StoreDied:
+            raise
+        except HarnessError as error:  # a manifest whose segments are not there, say
+            return Sink(True, info.size, unreadable=str(error))
 
         def read(start: int, length: int) -> bytes:
             return data[start : start + length]

@@ -116,7 +116,8 @@ class Sink:
     """What lies where the driver was to write.
 
     `runs` tell where each byte under the final name comes from (empty when there is no file); `leftovers` are
-    names of other files beside it. `lost` says that what was under the final name before the case is gone.
+    names of other files beside it. `lost` says that what was under the final name before the case is gone,
+    `unreadable` why a store has an object there that it cannot give.
     """
 
     exists: bool
@@ -124,6 +125,7 @@ class Sink:
     runs: tuple[Run, ...] = ()
     leftovers: tuple[str, ...] = ()
     lost: bool = False
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -365,13 +367,13 @@ def _not_reached(seen: Seen) -> str:
 def _of_driver(seen: Seen) -> Judgement:
     outcome, expect, sink = seen.outcome, seen.expect, seen.sink
     thing = "object in the store" if seen.upload else "file"
+    if seen.upload and (wrong := _published_wrong(seen)):
+        return wrong
     if outcome.said == "crash":
         return Judgement(Verdict.CRASH, "must", tidy(outcome.error) or "the process died")
     if outcome.said == "hang":
         had = f"; {numbers(sink.size)} bytes under the final name" if sink.exists else ""
         return Judgement(Verdict.HANG, "must", f"{outcome.error or 'no end'}{had}")
-    if seen.upload and (wrong := _published_wrong(seen)):
-        return wrong
     if outcome.said == "ok":
         return _of_success(seen)
     if complete(sink, expect, seen.object_size) and expect.outcome == "either":
@@ -400,9 +402,10 @@ def _published_wrong(seen: Seen) -> Judgement | None:
     for state in (*seen.published, seen.sink):
         if not state.exists or complete(state, seen.expect, seen.object_size):
             continue
-        verdict, text = name_damage(
-            state, _size_of(state, seen.expect, seen.object_size), seen.expect.generations
-        )
+        if state.unreadable:
+            return Judgement(Verdict.HOLE, "must", f"published, and cannot be read: {tidy(state.unreadable)}")
+        size = _size_of(state, seen.expect, seen.object_size)
+        verdict, text = name_damage(state, size, seen.expect.generations)
         last = (state.size, state.runs) == (seen.sink.size, seen.sink.runs)
         when = "" if last else ", replaced later"
         said = "" if seen.outcome.said == "ok" else f"; the driver {_ended(seen.outcome)}"

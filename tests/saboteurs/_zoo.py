@@ -66,9 +66,9 @@ def _run_all(seen: Seen) -> list[Finding]:
 class Zoo:
     """The ground the saboteurs are let loose on. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: str = "origin") -> None:
         self._grounds = Grounds({"embedded": load("injectors", "embedded")})
-        self._store = load("stores", "origin")
+        self._store = load("stores", store)
         self._kept = runner.run_all
 
     def __enter__(self) -> Zoo:
@@ -115,6 +115,20 @@ class Zoo:
 def scenarios() -> list[Loaded]:
     """All downloads that are meant for the origin."""
     return [s for s in bundled() if applies(s, "origin", "http") and s.model.direction == "download"]
+
+
+def uploads(store: str) -> list[Loaded]:
+    """All uploads that are meant for a store."""
+    kind = load("stores", store).kind
+    return [s for s in bundled() if applies(s, store, kind) and s.model.direction == "upload"]
+
+
+def named_upload(store: str, place: str) -> list[tuple[Loaded, Variant]]:
+    """The cases that `id` or `id[variant]` names: of several variants two."""
+    name, _, rest = place.partition("[")
+    loaded = {s.id: s for s in uploads(store)}[name]
+    one = loaded.variant(parse_values(rest.removesuffix("]"))) if rest else None
+    return [(loaded, variant) for variant in ([one] if one else spread(loaded, 2))]
 
 
 def strict(loaded: Loaded) -> bool:
