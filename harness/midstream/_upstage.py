@@ -21,7 +21,7 @@ from midstream._verbs import Act, Alter, Look
 from midstream._verdict import Outcome, Sink
 from midstream._workers import DriverProcess
 from midstream.drivers import Job
-from midstream.stores import RunningStore, Traits
+from midstream.stores import OTHER, RunningStore, Traits
 from midstream.stores._changes import next_generation
 
 WRITE = 4096  # bytes at a time into a pipe, so that little of it is under way
@@ -58,7 +58,7 @@ class UploadStage(Stage):
         match self._upload.leftover:
             case "other-key":
                 other = replace(content, generation=OLD)
-                self._store.leave(f"{self._key}-of-another", other, step)
+                self._store.leave(f"{self._key}{OTHER}", other, step)
             case "other-content":
                 self._store.leave(self._key, replace(content, generation=OLD), step)
             case "other-parts":

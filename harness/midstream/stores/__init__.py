@@ -20,6 +20,7 @@ from midstream.stores._changes import NOTHING_KNOWN, UnderWay
 
 CONTAINER = "midstream"  # the one bucket or container that cases use
 LAYOUTS = ("plain", "multipart", "slo", "dlo")
+OTHER = "-of-another"  # what an object is called whose name begins like that of the case
 UPLOADS = ("put", "multipart", "segments", "resumable")
 
 

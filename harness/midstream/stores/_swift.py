@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from midstream._errors import HarnessError, SetupError, StoreDied
 from midstream._processes import ServerProcess
@@ -78,7 +79,9 @@ def start_server(name: str, folder: Path) -> tuple[ServerProcess, Path, str]:
 def upload_link(base: str, path: str) -> str:
     """A temporary URL that takes a PUT without a token (Swift API: TempURL)."""
     expires = int(time.time()) + EXPIRES
-    signature = hmac.new(KEY.encode(), f"PUT\n{expires}\n{path}".encode(), hashlib.sha256).hexdigest()
+    signature = hmac.new(
+        KEY.encode(), f"PUT\n{expires}\n{unquote(path)}".encode(), hashlib.sha256
+    ).hexdigest()
     return f"{base}{path}?temp_url_sig={signature}&temp_url_expires={expires}"
 
 

@@ -31,6 +31,27 @@ def test_reknit_passes(tmp_path: Path, store: str) -> None:
     assert sum(c["verdict"] == "pass" for c in cases) >= 15
 
 
+UPLOADS = ("upload-cut-mid-body", "upload-answer-lost", "upload-killed", "upload-pipe-ends-early")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_reknit_uploads(tmp_path: Path, store: str) -> None:
+    """The reference client's uploads arrive or fail as they must, on each store."""
+    status, cases, said = run(tmp_path, *UPLOADS, "--store", store)
+    assert status == 0, said
+    assert {c["verdict"] for c in cases} <= {"pass", "clean_failure", "not_reached"}, said
+    assert sum(c["verdict"] == "pass" for c in cases) >= 9
+
+
+def test_a_naive_upload_is_caught(tmp_path: Path) -> None:
+    """A loop that sends an open file again is caught, and what lies in the store is named."""
+    words = ("upload-cut-mid-body", "--store", "moto", "--driver", "naive")
+    status, cases, said = run(tmp_path, *words)
+    assert status == 1, said
+    assert {c["verdict"] for c in cases} <= {"truncated", "shifted"}
+    assert all(c["diagnosis"].startswith("published: ") for c in cases)
+
+
 def test_naive_is_caught(tmp_path: Path) -> None:
     """A loop that appends whatever comes is caught, and what it did is named."""
     status, cases, said = run(tmp_path, *SAMPLE, "--store", "origin", "--driver", "naive")
