@@ -115,9 +115,11 @@ class Run:
         options, shape, size = self._options, self._uploader.shape, self._source.size
         common = (shape, size, options.limits, options.roll)
         if shape.kind == "offset":
-            keep = options.keep and bool(self._source.identity)
-            record = self._record(0, self._source.identity) if keep else None
+            # Only a source that can be known again may be gone on with: there are no parts to compare.
+            known = self._source.identity
+            record = self._record(0, known) if known else None
             session = record.session if record else ""
+            keep = options.keep and bool(known)
             return Offset(*common, verify=options.verify, earlier=session, keep=keep)
         part_size = _part_size(shape, size, options.part_size)
         if shape.kind == "whole" or size <= part_size:

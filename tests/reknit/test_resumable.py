@@ -517,19 +517,19 @@ def test_resumed_by_another_process(protocol: str, tmp_path: Path) -> None:
     source.write_bytes(b"0123456789")
     wire = Wire(always=lambda m, size: {"PATCH": Fault(cut=4), "HEAD": DROP}.get(m))
     with pytest.raises(Exhausted):
-        put(protocol, source, wire, journal=journal)
+        put(protocol, source, wire, journal=journal, keep=True)
     (upload,) = wire.application.uploads.all()
     had = upload.offset
     wire.always, wire.content = (lambda m, size: None), 0
-    put(protocol, source, wire, journal=journal)
+    put(protocol, source, wire, journal=journal, keep=True)
     assert wire.read() == b"0123456789"
     assert (wire.created, wire.content) == (1, 10 - had)
 
     wire = Wire(always=lambda m, size: {"PATCH": Fault(cut=4), "HEAD": DROP}.get(m))
     with pytest.raises(Exhausted):
-        put(protocol, source, wire, journal=journal)
+        put(protocol, source, wire, journal=journal, keep=True)
     source.write_bytes(b"9876543210")
     wire.always = lambda m, size: None
-    put(protocol, source, wire, journal=journal)
+    put(protocol, source, wire, journal=journal, keep=True)
     assert wire.read() == b"9876543210"
     assert [one.state for one in wire.application.uploads.all()] == ["gone", "complete"]
