@@ -276,7 +276,7 @@ class NeverGivesUp(BadUploader):
 
 
 @caught_by("moto", {"upload-store-stops-reading": "hang"})
-class WaitsForEver(BadUploader):
+class SendsForEver(BadUploader):
     """Has no limit on silence (rusoto/rusoto#1434)."""
 
     timeout = None

@@ -48,6 +48,7 @@ UPLOAD_SINS: dict[str, type[BadUploader]] = {
     for member in vars(_sins_uploads).values()
     if isinstance(member, type) and issubclass(member, BadUploader) and member is not BadUploader
 }
+assert not set(DRIVERS) & set(UPLOAD_SINS), "one of two of a name would never be run"
 globals().update({name: driver_of(sin) for name, sin in UPLOAD_SINS.items()})
 
 
