@@ -13,7 +13,7 @@ from midstream._errors import HarnessError
 from midstream._schedule import Schedule
 from midstream._verbs import Close, Ending, Hold, Pace, Verb
 from midstream.injectors._toxics import Api, Due, Toxic, milliseconds, refusals, resets, toxics
-from midstream.injectors.toxiproxy import begun, is_stale
+from midstream.injectors.toxiproxy import begun, is_stale, namespace
 from midstream.testing.wire import Peer, ScriptedOrigin
 
 
@@ -131,11 +131,12 @@ def test_toxics_of_one_proxy_have_names_of_their_own() -> None:
 
 
 def test_stale_proxies_are_told_by_their_owner() -> None:
-    """Only a proxy of ours whose owner has gone, or whose number is another's by now, is stale."""
-    here = begun(os.getpid())
-    assert not is_stale(f"midstream-{os.getpid()}-{here}-1")
-    assert is_stale(f"midstream-{os.getpid()}-{int(here or 0) + 1}-1")
-    assert is_stale("midstream-999999999-5-1")
+    """Only a proxy of ours whose owner here has gone, or whose number is another's by now, is stale."""
+    here, space = begun(os.getpid()), namespace()
+    assert not is_stale(f"midstream-{space}-{os.getpid()}-{here}-1")
+    assert is_stale(f"midstream-{space}-{os.getpid()}-{int(here or 0) + 1}-1")
+    assert is_stale(f"midstream-{space}-999999999-5-1")
+    assert not is_stale(f"midstream-{space + 1}-999999999-5-1")
     assert not is_stale("mysql")
     assert not is_stale("midstream-of-mine")
 
