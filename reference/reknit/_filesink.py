@@ -142,11 +142,6 @@ class FileSink:
             with self._guard("cannot write the journal"):
                 self._mark()
 
-    def reread(self, offset: int, buffer: memoryview) -> int:
-        """See Earlier.reread."""
-        with self._guard("cannot read the partial"):
-            return os.preadv(self._data, [buffer], offset)
-
     def kept(self) -> Iterator[bytes]:
         """What an earlier download left, from the disk."""
         with self._guard("cannot read the partial"), open(self._data, "rb", closefd=False) as file:

@@ -30,9 +30,6 @@ class Earlier(Protocol):
     held: int
     representation: Representation | None
 
-    def reread(self, offset: int, buffer: memoryview) -> int:
-        """Read what the sink holds from `offset` on; how many bytes were read. From any thread."""
-
     def kept(self) -> Iterable[bytes]:
         """The bytes, in blocks."""
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from reknit import _events as ev
 from reknit import stores
-from reknit._checksums import Digest, proved
+from reknit._checksums import Digest, Hasher, proved
 from reknit._errors import StoreFault
-from reknit._hashing import Hashing
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
 from reknit._ranges import WHOLE, Slice
@@ -51,14 +50,13 @@ class Transfer:
             bound=bound is not None,
         )
         self._body: stores.Response | None = None
-        self._reread = earlier.reread if earlier else None
-        self._hashing = Hashing(())
+        self._hashers: dict[str, Hasher] = {}
         self._verified: tuple[Digest, ...] = ()
         self._began = time.monotonic()
         self._hash()
-        if self._machine.wanted and earlier:
+        if self._hashers and earlier:
             for block in earlier.kept():
-                self._hashing.update(block)
+                self._update(block)
         self._next: list[ev.Action] = self._machine.start()
 
     def step(self) -> bool:
@@ -74,12 +72,7 @@ class Transfer:
         return True
 
     def close(self) -> None:
-        """Let go of everything; the sink is not read any more."""
-        self._drop()
-        self._hashing.close()
-
-    def _drop(self) -> None:
-        """Abandon the answer at hand, if any."""
+        """Drop the answer at hand, if any."""
         if self._body is not None:
             self._body.close()
             self._body = None
@@ -116,13 +109,12 @@ class Transfer:
             case ev.Request():
                 return self._request(action)
             case ev.Close():
-                self._drop()
+                self.close()
             case ev.Pin(representation):
                 self._sink.pin(representation)
                 if not self._machine.held:
                     self._hash()
             case ev.Truncate():
-                self._hashing.close()  # it must not read what is being cut
                 self._sink.truncate()
             case ev.Wait(seconds):
                 self._sink.pause()
@@ -133,14 +125,14 @@ class Transfer:
                 return self._size()
             case ev.Verify(digests):
                 self._verified = digests
-                wrong = (d for d in digests if self._hashing.hexdigest(d.algorithm) != d.value)
+                wrong = (d for d in digests if self._hashers[d.algorithm].hexdigest() != d.value)
                 return ev.Verified(next(wrong, None))
             case ev.Fail(error):
                 raise error
         return None
 
     def _request(self, asked: ev.Request) -> ev.Event:
-        self._drop()
+        self.close()
         try:
             self._body = self._store.open_range(asked.first, asked.last, asked.etag)
         except StoreFault as fault:
@@ -158,7 +150,7 @@ class Transfer:
             return ev.End()
         if keep:
             self._sink.write(memoryview(data))
-            self._hashing.update(data)
+            self._update(data)
             self._tell(len(data))
         return ev.Data(len(data))
 
@@ -183,5 +175,8 @@ class Transfer:
 
     def _hash(self) -> None:
         """Begin at zero with what will be verified."""
-        self._hashing.close()
-        self._hashing = Hashing({digest.algorithm for digest in self._machine.wanted}, self._reread)
+        self._hashers = {digest.algorithm: Hasher(digest.algorithm) for digest in self._machine.wanted}
+
+    def _update(self, data: memoryview | bytes) -> None:
+        for hasher in self._hashers.values():
+            hasher.update(data)
