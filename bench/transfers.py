@@ -112,7 +112,7 @@ def cuts(quick: bool) -> list[dict[str, Any]]:
             "MiB",
             most / (1 << 20),
             {"allowed": CUTS * BUFFER / (1 << 20)},
-            CUTS * BUFFER / max(most, 1),
+            CUTS * BUFFER / max(most, 1 << 16),
             1.0,
         ),
     ]
