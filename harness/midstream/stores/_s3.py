@@ -164,8 +164,7 @@ class RunningS3(RunningStore):
         """The uploads that were begun for the key, or one that it begins."""
 
         def listing(s3: Any) -> list[dict[str, str]]:
-            # MinIO takes the prefix for a whole key (its own documentation of ListMultipartUploads), and moto
-            # takes no notice of it (measured).
+            # MinIO takes the prefix for a whole key, and moto takes no notice of it (both measured).
             found: dict[str, dict[str, str]] = {}
             for prefix in (key, f"{key}{OTHER}"):
                 page = s3.list_multipart_uploads(Bucket=CONTAINER, Prefix=prefix).get("Uploads", [])
