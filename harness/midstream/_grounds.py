@@ -90,6 +90,10 @@ class Grounds:
             return without(case, Verdict.NOT_APPLICABLE, reason)
         if case.scenario.model.object.part and not case.driver.parts:
             return without(case, Verdict.NOT_APPLICABLE, f"{case.driver.id} fetches whole objects only")
+        upload = case.scenario.model.upload
+        if upload.source == "pipe" and upload.ends and not case.driver.sizes:
+            reason = f"{case.driver.id} is not told the size: a pipe that ends early is a whole one to it"
+            return without(case, Verdict.NOT_APPLICABLE, reason)
         backends = schedule_of(case.variant).backends
         if reason := case.store.lacks_backends(backends):
             return without(case, Verdict.NOT_APPLICABLE, reason)

@@ -107,7 +107,7 @@ class Stage:
                 if outcome.said != "failed" or number == model.runs:
                     break
                 self._between(note)
-                job = replace(job, room=None)  # the disk has been cleaned up
+                job = self._again(job)
         return outcome
 
     def _occupy(self) -> None:
@@ -119,6 +119,10 @@ class Stage:
         """What happens between two runs of the driver."""
         if self._model.tamper != "none":
             note(f"partial: {self._tamper()}")
+
+    def _again(self, job: Job) -> Job:
+        """What the next run is to do: the disk has been cleaned up."""
+        return replace(job, room=None)
 
     def _other(self, job: Job) -> Job:
         """What the second of two processes is to do."""

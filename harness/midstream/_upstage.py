@@ -110,6 +110,10 @@ class UploadStage(Stage):
         self.source.write_bytes(new.whole())
         note(f"source: {self._upload.between}")
 
+    def _again(self, job: Job) -> Job:
+        again = super()._again(job)
+        return again if self._upload.between == "none" else replace(again, size=self.objects[-1].size)
+
     # --- the driver's runs
 
     def run(

@@ -69,6 +69,7 @@ class Driver(ABC):
     summary: str
     kinds: ClassVar[frozenset[str]] = HTTP_KINDS  # of `KINDS`, those whose stores it can be pointed at
     parts: bool = False  # whether it can fetch a part of an object
+    sizes: bool = True  # whether it is told how many bytes a source is to have
     streams: bool = False  # whether it hands on what it reads at once, and so can neither take back nor keep
     directions: frozenset[str] = frozenset({"download"})  # and "upload"
 

@@ -4,8 +4,10 @@ uploads, `put:module:function`."""
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
+import re
 import shlex
 import shutil
 import sys
@@ -36,6 +38,10 @@ class Command(CommandDriver):
         if not words:
             raise UsageError("--driver 'cmd:': there is no command behind the colon")
         self.parts = "{range}" in spec
+        self.sizes = "{size}" in spec
+        for name in set(re.findall(r"\{([a-z_]+)\}", spec)) - set(PLACEHOLDERS):
+            if near := difflib.get_close_matches(name, PLACEHOLDERS, 1, 0.7):
+                raise UsageError(f"--driver {spec!r}: no placeholder {{{name}}}; did you mean {{{near[0]}}}?")
         fetches, sends = ("{dest}" in spec, "{source}" in spec)
         if fetches == sends:
             wrong = (

@@ -120,7 +120,9 @@ class RunningOrigin(RunningStore):
         self._ask("POST", "shorten", {"id": upload_id, "offset": offset})
 
     def orphans(self, key: str) -> list[str]:
-        return [f"an unfinished upload ({one.protocol}), {one.offset} bytes" for one in self.unfinished(key)]
+        open_ones = self.unfinished(key)
+        strays = [f"an unfinished upload ({one.protocol}), {one.offset} bytes" for one in open_ones]
+        return strays + [f"the object {name}" for name in self.keys() if name != key and name.startswith(key)]
 
     def access(self, key: str, base_url: str) -> Access:
         url = f"{base_url.rstrip('/')}/{quote(self._below + key)}"

@@ -67,6 +67,7 @@ def test_job_goes_through_json() -> None:
         ("", UsageError, "no driver is called ''"),
         ("curl -o {dest} {url}", UsageError, "for a command line write 'cmd:curl -o {dest} {url}'"),
         ("cmd:", UsageError, "there is no command behind the colon"),
+        ("cmd:curl -o {dest} {urll}", UsageError, "no placeholder {urll}; did you mean {url}?"),
         ("cmd:curl {url}", UsageError, "the command has no {dest}"),
         ("cmd:curl 'x {dest}", UsageError, "No closing quotation"),
         (

@@ -135,6 +135,14 @@ def test_a_pipe() -> None:
     assert bad.judgement.diagnosis == "published: 32,768 of 65,536 bytes"
 
 
+def test_a_pipe_that_ends_early_needs_a_size() -> None:
+    """A command that is not told the size cannot know that a pipe ended early, and is not asked to."""
+    short = 'upload.source = "pipe"\nupload.ends = "50%"\nexpect.outcome = "failure"'
+    (result,) = run(f'cmd:python3 -c "{PUT}" {{source}} {{url}}', more=short)
+    assert result.judgement.verdict is Verdict.NOT_APPLICABLE
+    assert "is not told the size" in result.judgement.diagnosis
+
+
 def test_two_rivals() -> None:
     """Two processes send two objects; either may be there in the end."""
     more = "process.together = true\nupload.rival = true\nexpect.generations = [1, 2]\nexpect.restart = true"
@@ -142,10 +150,11 @@ def test_two_rivals() -> None:
     assert result.judgement.verdict is Verdict.PASS, result.judgement
 
 
-def test_a_source_that_changes_between_runs() -> None:
-    """After a kill the source is another: that is what has to be there."""
+@pytest.mark.parametrize("change", ["replace", "shorter"])
+def test_a_source_that_changes_between_runs(change: str) -> None:
+    """After a kill the source is another, and its size is told: that is what has to be there."""
     more = (
-        'process.runs = 2\nupload.between = "replace"\nexpect.generations = [2]\nexpect.restart = true\n'
+        f'process.runs = 2\nupload.between = "{change}"\nexpect.generations = [2]\nexpect.restart = true\n'
         'faults = ["send_object#1 kill@sent+100"]'
     )
     (result,) = run("right", more=more)

@@ -42,6 +42,20 @@ def test_a_plain_put_arrives(place: Place) -> None:
     assert running.stat("put a/b c") is None
 
 
+def test_an_object_beside_is_an_orphan(place: Place) -> None:
+    """What an uploader leaves under a name of its own making, beginning with the object's, is told."""
+    _, running = place
+    running.put("beside", DATA, Traits())
+    running.put("beside.tmp", DATA, Traits())
+    try:
+        (stray,) = running.orphans("beside")
+        assert "beside.tmp" in stray
+    finally:
+        running.delete("beside")
+        running.delete("beside.tmp")
+    assert running.orphans("beside") == []
+
+
 def test_leftovers_are_found_and_removed(place: Place) -> None:
     """An upload left unfinished is an orphan of its key, and of one it begins with, and of no other."""
     member, running = place
