@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from midstream.stores.origin import MEMBER, RunningOrigin
 from reknit import Options, upload
 from reknit.cli import app
+from reknit.stores import _http_tus as tus
+from reknit.stores._lines import Got
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB: three blocks of the source
 
@@ -150,3 +152,13 @@ def test_an_unknown_kind(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["put", str(source), "http://127.0.0.1:1/x", "--store", "upload=ftp"])
     assert done.exit_code == 2
     assert "upload is put, ietf or tus" in done.output
+
+
+@pytest.mark.parametrize(
+    ("content", "asks"),
+    [(b"ERR_UNEXPECTED_EOF: server expected to receive more bytes\n", True), (b"no such thing", False)],
+)
+def test_a_400_for_a_body_that_broke_off(content: bytes, asks: bool) -> None:
+    """tusd's word for a body cut on the way is no refusal: the offset is asked for; any other 400 is final."""
+    one = tus.uploader("http://127.0.0.1:1/files/", Options())
+    assert one._told(Got(400, {}, content)).spoilt is asks
