@@ -159,6 +159,6 @@ def test_an_unknown_kind(tmp_path: Path) -> None:
     [(b"ERR_UNEXPECTED_EOF: server expected to receive more bytes\n", True), (b"no such thing", False)],
 )
 def test_a_400_for_a_body_that_broke_off(content: bytes, asks: bool) -> None:
-    """tusd's word for a body cut on the way is no refusal: the offset is asked for; any other 400 is final."""
+    """tusd's word for a body cut on the way makes us ask for the offset; any other 400 is final."""
     one = tus.uploader("http://127.0.0.1:1/files/", Options())
     assert one._told(Got(400, {}, content)).spoilt is asks

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from midstream.drivers import Job
 
-
 SIZE = 200_000  # of the objects these are sent after, but for the control case
 
 
