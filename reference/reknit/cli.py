@@ -16,6 +16,22 @@ from reknit._url import shown
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
+# What several commands are told.
+Url = Annotated[
+    str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
+]
+Idle = Annotated[float, typer.Option(help="Seconds the network may stay silent.")]
+Connect = Annotated[float, typer.Option(help="Seconds to wait for a connection.")]
+Attempts = Annotated[int, typer.Option(help="Failures in a row without progress.")]
+Backoff = Annotated[float, typer.Option(help="Seconds before the first retry, at most.")]
+Expect = Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")]
+Verify = Annotated[bool, typer.Option(help="Verify the digest the store offers.")]
+Headers = Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")]
+Settings = Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")]
+Bar = Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Journal = Annotated[Path | None, typer.Option(help="The folder of the records of uploads under way.")]
+
 
 @app.callback()
 def _reknit() -> None:
@@ -24,23 +40,21 @@ def _reknit() -> None:
 
 @app.command()
 def get(
-    url: Annotated[
-        str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
-    ],
+    url: Url,
     dest: Annotated[Path, typer.Argument(help="The file to write; it appears whole or not at all.")],
     first: Annotated[int, typer.Option(help="The first byte wanted of the object.")] = 0,
     length: Annotated[int | None, typer.Option(help="How many bytes are wanted; all when not given.")] = None,
     parallel: Annotated[int, typer.Option(help="How many ranges to fetch at once, of a large object.")] = 1,
-    idle_timeout: Annotated[float, typer.Option(help="Seconds the network may stay silent.")] = 30.0,
-    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
-    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
-    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
-    expect: Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")] = None,
-    verify: Annotated[bool, typer.Option(help="Verify the digest the store offers.")] = True,
-    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
-    store: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    idle_timeout: Idle = 30.0,
+    connect_timeout: Connect = 10.0,
+    attempts: Attempts = 6,
+    backoff_base: Backoff = 0.5,
+    expect: Expect = None,
+    verify: Verify = True,
+    header: Headers = None,
+    store: Settings = None,
+    progress: Bar = True,
+    quiet: Quiet = False,
 ) -> None:
     """Download URL to DEST, continuing what an earlier run left behind."""
     with _told(url):
@@ -92,11 +106,11 @@ def serve(
     ] = False,
     writable: Annotated[bool, typer.Option("--writable", help="Let clients put objects.")] = False,
     idle_timeout: Annotated[float, typer.Option(help="Seconds the store may stay silent.")] = 30.0,
-    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
-    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
-    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
-    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
-    setting: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
+    connect_timeout: Connect = 10.0,
+    attempts: Attempts = 6,
+    backoff_base: Backoff = 0.5,
+    header: Headers = None,
+    setting: Settings = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
 ) -> None:
     """Serve the objects below a store URL over HTTP; drops of the store are healed behind it."""
@@ -130,31 +144,27 @@ def serve(
 @app.command()
 def put(
     source: Annotated[str, typer.Argument(help="The file to store; - reads standard input.")],
-    url: Annotated[
-        str, typer.Argument(help="http(s)://…, s3://bucket/key, swift://container/object, file:///path")
-    ],
-    idle_timeout: Annotated[float, typer.Option(help="Seconds the network may stay silent.")] = 30.0,
-    connect_timeout: Annotated[float, typer.Option(help="Seconds to wait for a connection.")] = 10.0,
-    attempts: Annotated[int, typer.Option(help="Failures in a row without progress.")] = 6,
-    backoff_base: Annotated[float, typer.Option(help="Seconds before the first retry, at most.")] = 0.5,
+    url: Url,
+    idle_timeout: Idle = 30.0,
+    connect_timeout: Connect = 10.0,
+    attempts: Attempts = 6,
+    backoff_base: Backoff = 0.5,
     size: Annotated[
         int | None,
         typer.Option(help="The bytes SOURCE must have: a pipe that ends early looks like any other."),
     ] = None,
-    expect: Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")] = None,
-    verify: Annotated[bool, typer.Option(help="Verify the digest the store offers.")] = True,
+    expect: Expect = None,
+    verify: Verify = True,
     part_size: Annotated[int, typer.Option(help="Bytes of a part, where an object goes in parts.")] = 8 << 20,
     parallel: Annotated[int, typer.Option(help="How many parts to send at once, of a large object.")] = 1,
     keep: Annotated[
         bool, typer.Option(help="Leave what is stored for a later run when the store keeps failing.")
     ] = False,
-    journal: Annotated[
-        Path | None, typer.Option(help="The folder of the records of uploads under way.")
-    ] = None,
-    header: Annotated[list[str] | None, typer.Option(help="One more header for http, 'Name: value'.")] = None,
-    store: Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    journal: Journal = None,
+    header: Headers = None,
+    store: Settings = None,
+    progress: Bar = True,
+    quiet: Quiet = False,
 ) -> None:
     """Store SOURCE at URL, continuing what an earlier run left behind."""
     with _told(url, kept=keep):
@@ -188,9 +198,7 @@ def resume(
         Path, typer.Argument(help="Where downloads were to be written.", exists=True, file_okay=False)
     ] = Path(),
     clean: Annotated[bool, typer.Option("--clean", help="Remove those that no process works on.")] = False,
-    journal: Annotated[
-        Path | None, typer.Option(help="The folder of the records of uploads under way.")
-    ] = None,
+    journal: Journal = None,
 ) -> None:
     """List what interrupted transfers left: downloads in FOLDER, and uploads."""
     from reknit import resume as left_behind  # what nobody else needs
