@@ -12,14 +12,14 @@ from collections.abc import Callable
 from reknit import _upload_events as ev
 from reknit._errors import Exhausted, Refused, ReknitError
 from reknit._retry import RETRYABLE, Limits
-from reknit._upload_policy import Checked
+from reknit._upload_policy import Begun, Checked
 
 # Answers after which the offset tells how to go on: it is another one (RFC 9110 §15.5.10), or an earlier
 # request is still being dealt with (423, tus; RFC 4918 §11.3).
 _ASK = frozenset({*RETRYABLE, 409, 423})
 
 
-class Offset(Checked):
+class Offset(Begun, Checked):
     """`earlier` is the session that an earlier process began for the same bytes; `keep` as for Parts."""
 
     def __init__(
@@ -141,18 +141,9 @@ class Offset(Checked):
         self.stored = self.reused = self._sent = 0
         return [ev.Forget(), self._ask(ev.Begin(self.size))]
 
-    def leaves(self, error: ReknitError) -> bool:
-        """See Policy.leaves."""
-        useful = self._keep and isinstance(error, Exhausted) and not self._complete
-        return self.orphaned or (useful and bool(self.session))
+    @property
+    def _settled(self) -> bool:
+        return self._complete
 
-    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
-        if isinstance(request, ev.Begin) and isinstance(event, ev.Told) and event.done:
-            self.session = event.session
-            return [ev.Note(self.session)]
-        return []
-
-    def _end(self, error: ReknitError) -> list[ev.Action]:
-        if not self.session or self._complete or self.leaves(error):
-            return [ev.Fail(error)]
-        return [self._ask(ev.Abort(self.session))]
+    def _removal(self) -> ev.Abort:
+        return ev.Abort(self.session)

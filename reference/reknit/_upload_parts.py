@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reknit import _upload_events as ev
-from reknit._errors import Exhausted, Integrity, Refused, ReknitError
+from reknit._errors import Exhausted, Integrity, Refused
 from reknit._retry import Limits
-from reknit._upload_policy import MUTE, Policy
+from reknit._upload_policy import MUTE, Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Leftover:
     parts: tuple[ev.Stored, ...] = ()
 
 
-class Parts(Policy):
+class Parts(Begun):
     """`keep`: leave what is stored when the store kept failing, for a later process to go on with."""
 
     def __init__(
@@ -229,21 +229,12 @@ class Parts(Policy):
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    def leaves(self, error: ReknitError) -> bool:
-        """See Policy.leaves: P43, what cannot be of use any more is removed."""
-        useful = self._keep and isinstance(error, Exhausted) and not self._committed
-        return self.orphaned or (useful and bool(self.session))
+    @property
+    def _settled(self) -> bool:
+        return self._committed is not None
 
-    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
-        if isinstance(request, ev.Begin) and isinstance(event, ev.Told) and event.done:
-            self.session = event.session
-            return [ev.Note(self.session)]
-        return []
-
-    def _end(self, error: ReknitError) -> list[ev.Action]:
-        if not self.session or self._committed or self.leaves(error):
-            return [ev.Fail(error)]
-        return [self._ask(ev.Abort(self.session, "", self._count))]
+    def _removal(self) -> ev.Abort:
+        return ev.Abort(self.session, "", self._count)
 
 
 def _same(ours: ev.Stored, theirs: ev.Stored) -> bool:

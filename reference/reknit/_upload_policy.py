@@ -211,6 +211,38 @@ class Policy:
         return self.give_up(Integrity(f"the store took the object, and {why}"))
 
 
+class Begun(Policy):
+    """What is begun in the store and may stay there: a session. `_keep` leaves it for a later process."""
+
+    session: str
+    _keep: bool
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the object has been made of it."""
+        raise NotImplementedError
+
+    def _removal(self) -> ev.Abort:
+        """The request that removes it."""
+        raise NotImplementedError
+
+    def leaves(self, error: ReknitError) -> bool:
+        """See Policy.leaves: P43, what cannot be of use any more is removed."""
+        useful = self._keep and isinstance(error, Exhausted) and not self._settled
+        return self.orphaned or (useful and bool(self.session))
+
+    def _late(self, request: ev.Request, event: ev.Event) -> list[ev.Action]:
+        if isinstance(request, ev.Begin) and isinstance(event, ev.Told) and event.done:
+            self.session = event.session
+            return [ev.Note(self.session)]
+        return []
+
+    def _end(self, error: ReknitError) -> list[ev.Action]:
+        if not self.session or self._settled or self.leaves(error):
+            return [ev.Fail(error)]
+        return [self._ask(self._removal())]
+
+
 class Checked(Policy):
     """Looks at the object once it is stored, or while that is in doubt: its size, and the digest if any."""
 
