@@ -48,7 +48,7 @@ class GridFSStore:
     def __init__(self, database: str, name: str, address: Mapping[str, Any], options: Options) -> None:
         self._database, self.name, self._address, self._options = database, name, address, options
         self._bucket = settings("GridFS", options.store, _SETTINGS)["bucket"] or "fs"
-        place = re.sub(r"//[^/@]*@", "//", address["host"]).partition("?")[0]
+        place = _public(address["host"]).partition("?")[0]
         self.identity = f"gridfs {place} {database}.{self._bucket} {name}"
 
     def stat(self) -> Response:
