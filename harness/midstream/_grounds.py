@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from midstream._content import Run
 from midstream._errors import HarnessError, MidstreamError, SetupError
 from midstream._runner import CONTROL, CONTROL_UPLOAD, Case, Place, Result, Runner, lacks, without
 from midstream._scenario import schedule_of
+from midstream._schedule import Schedule
 from midstream._verdict import Verdict
 from midstream._workers import DriverProcess, Janitor
 from midstream.injectors import Injector, RunningInjector
@@ -81,26 +82,11 @@ class Grounds:
 
     def run(self, case: Case, process: DriverProcess) -> Result:
         """One case, its control before it where that has not run yet."""
-        if reason := self._kinds[case.injector].carries(schedule_of(case.variant)):
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        if reason := self._unfit(case):
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        if case.store.signed and any(rule.edits for rule in schedule_of(case.variant).rules):
-            reason = f"{case.store.id} verifies signatures: a request cannot be edited on its way"
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        if case.scenario.model.object.part and not case.driver.parts:
-            return without(case, Verdict.NOT_APPLICABLE, f"{case.driver.id} fetches whole objects only")
-        upload = case.scenario.model.upload
-        if upload.source == "pipe" and upload.ends and not case.driver.sizes:
-            reason = f"{case.driver.id} is not told the size: a pipe that ends early is a whole one to it"
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        backends = schedule_of(case.variant).backends
-        if reason := case.store.lacks_backends(backends):
-            return without(case, Verdict.NOT_APPLICABLE, reason)
-        if reason := lacks(case.store, case.scenario.model):
+        schedule = schedule_of(case.variant)
+        if reason := next(filter(None, self._obstacles(case, schedule)), None):
             return without(case, Verdict.NOT_APPLICABLE, reason)
         control = self._control(case, process)
-        if not backends:
+        if not schedule.backends:
             return Runner(self.place(case.store, case.injector), process).run(case, control)
         with self._alone:
             place = self.place(case.store, case.injector, alone=True)
@@ -109,7 +95,21 @@ class Grounds:
                 place.running.stop()  # who knows which of its servers run
             return result
 
-    def _unfit(self, case: Case) -> str | None:
+    def _obstacles(self, case: Case, schedule: Schedule) -> Iterator[str | None]:
+        """Why this injector, store or driver cannot take part in the case; None for each that can."""
+        driver, store, model = case.driver, case.store, case.scenario.model
+        yield self._kinds[case.injector].carries(schedule)
+        yield self._unfit(case, schedule)
+        if store.signed and any(rule.edits for rule in schedule.rules):
+            yield f"{store.id} verifies signatures: a request cannot be edited on its way"
+        if model.object.part and not driver.parts:
+            yield f"{driver.id} fetches whole objects only"
+        if model.upload.source == "pipe" and model.upload.ends and not driver.sizes:
+            yield f"{driver.id} is not told the size: a pipe that ends early is a whole one to it"
+        yield store.lacks_backends(schedule.backends)
+        yield lacks(store, model)
+
+    def _unfit(self, case: Case, schedule: Schedule) -> str | None:
         """Why a store that does not speak HTTP, or its injector, cannot take part in a scenario."""
         if not case.store.raw:
             return None
@@ -117,7 +117,7 @@ class Grounds:
             return f"{case.injector} relays HTTP only, and {case.store.id} does not speak it"
         if case.scenario.model.tls:
             return "a store that does not speak HTTP has no TLS here"
-        return schedule_of(case.variant).needs_http()
+        return schedule.needs_http()
 
     def _control(self, case: Case, process: DriverProcess) -> str:
         """How the control case ended; run once per driver, store and injector."""
