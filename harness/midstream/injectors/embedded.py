@@ -212,14 +212,15 @@ class EmbeddedSession(Session):
 
     async def _close(self) -> None:
         self._accepting.cancel()
-        tasks = [self._accepting, *self._open]
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._unlisten()  # first: whoever sees its connection end finds nobody to come back to
+        tasks = list(self._open)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for relay in self._open.values():  # cancelled before it began
             relay.discard()
         self._open.clear()
-        self._unlisten()
         self._keeper.close()
 
 

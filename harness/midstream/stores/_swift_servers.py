@@ -30,9 +30,10 @@ from midstream.stores._swift_parts import Application
 REPLICAS = 3
 ZONES = tuple(f"object{n}" for n in range(REPLICAS))
 SERVERS = ("account", "container", *ZONES, "proxy")
-# An object server that is back is asked again soon; which one is read from first is no matter of chance.
+# An object server that is back is asked again at once; which one is read from first is no matter of chance.
 SETTINGS = {
-    "error_suppression_interval": "0.5",
+    # However often the proxy failed, a server that is back is asked: what comes next must find all three.
+    "error_suppression_limit": "1000000",
     "conn_timeout": "1",
     "sorting_method": "affinity",
     "read_affinity": ", ".join(f"r1z{zone}={zone}" for zone in range(1, REPLICAS + 1)),

@@ -75,7 +75,8 @@ from midstream._parts import find
 from midstream._schedule import Schedule
 from midstream.injectors import Plan
 from midstream.injectors.mitmproxy import RunningMitmproxy
-session = RunningMitmproxy(find("mitmproxy")).open(Plan(("127.0.0.1", 9), Schedule([]), lambda *_: ""))
+store = ("127.0.0.1", int(sys.argv[1]))
+session = RunningMitmproxy(find("mitmproxy")).open(Plan(store, Schedule([]), lambda *_: ""))
 print(session.url, flush=True)
 sys.stdin.read()
 """
@@ -83,9 +84,8 @@ sys.stdin.read()
 
 def test_an_owner_that_crashes(theirs: EngineProcess, store: ScriptedOrigin) -> None:
     """Its sessions end with it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", CRASH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
+    words = [sys.executable, "-c", CRASH, str(store.address[1])]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         port = int(owner.stdout.readline().rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), 5) as client:
