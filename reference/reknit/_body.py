@@ -9,7 +9,7 @@ from reknit import stores
 from reknit._errors import Exhausted, Integrity, Refused, StoreFault
 from reknit._options import Options, Report
 from reknit._ranges import WHOLE, Slice, parse_content_range
-from reknit._representation import Representation
+from reknit._representation import Representation, refusal
 from reknit._retry import RENEWABLE, RETRYABLE, backoff, retry_after
 from reknit._sink import StreamSink
 from reknit._transfer import Transfer
@@ -31,7 +31,7 @@ def head(store: stores.Store, options: Options) -> About:
             answer.close()
             if answer.status == 200:
                 return Representation.read(answer.headers, store.dialect), answer.headers
-            why = f"the store answered status {answer.status}"
+            why = refusal(answer.status, answer.headers)
             if answer.status in RENEWABLE and not renewed and store.renew():
                 renewed = True
                 continue

@@ -76,6 +76,23 @@ def proved(digests: Iterable[Digest]) -> str | None:
     return ", ".join(f"{digest.algorithm} ({digest.source})" for digest in digests) or None
 
 
+def unproved(offers: Iterable[Digest], etag: str | None, *, verify: bool, part: bool) -> str:
+    """Why nothing was verified, in words for a report.
+
+    An S3 object that was uploaded in parts has an ETag over its parts' digests, ending in their number; how
+    large the parts were is not told, so it can be compared with nothing (S3 API: Checking object integrity).
+    """
+    if not verify:
+        return "verification was turned off"
+    if part:
+        return "digests are of the whole object, and a part was asked for"
+    if names := ", ".join(digest.algorithm for digest in offers if not available(digest.algorithm)):
+        return f"{names} needs the awscrt package"
+    if parts := re.fullmatch(r'"[0-9a-f]{32}-([0-9]+)"', etag or ""):
+        return f"the store gives none of the whole object, only one over its {parts[1]} parts"
+    return "the store gives none of the whole object"
+
+
 def available(algorithm: str) -> bool:
     """Whether this process can compute `algorithm`: CRC32C and CRC64NVME come from awscrt alone."""
     if algorithm in ("crc32c", "crc64nvme"):

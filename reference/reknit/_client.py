@@ -15,7 +15,7 @@ from reknit._options import Options, Report, Stat
 from reknit._parallel import fill
 from reknit._ranges import WHOLE, Slice
 from reknit._reader import Reader
-from reknit._representation import content_length, media_type
+from reknit._representation import content_length, media_type, refusal
 from reknit._sink import MemorySink, StreamSink
 from reknit._transfer import ProgressCallback, Transfer
 from reknit._url import shown
@@ -60,9 +60,7 @@ def stat(url: str, *, options: Options | None = None) -> Stat:
     head.close()
     headers = head.headers
     if head.status != 200:
-        reason = headers.get("x-reknit-reason", "")
-        why = f"status {head.status}{f' ({reason})' if reason else ''}"
-        raise Refused(f"the store answered {why}", head.status)
+        raise Refused(refusal(head.status, headers), head.status)
     return Stat(
         content_length(headers),
         strong_etag(headers),

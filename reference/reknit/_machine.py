@@ -25,7 +25,16 @@ from reknit._checksums import Digest, wanted
 from reknit._errors import Changed, Exhausted, Integrity, Refused, ReknitError, StoreFault, Unranged
 from reknit._judge import Held, Judgement, Verdict, judge_partial, judge_whole
 from reknit._ranges import WHOLE, Slice, parse_content_range
-from reknit._representation import Dialect, Match, Representation, content_coding, content_length, is_chunked
+from reknit._representation import (
+    Dialect,
+    Match,
+    Representation,
+    answered,
+    content_coding,
+    content_length,
+    is_chunked,
+    refusal,
+)
 from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
 
 # After so many bytes a drop is one more accident on a good line, not a failing one: resume at once.
@@ -194,12 +203,11 @@ class Machine:
         if status == 412 and self._asked.ranged:
             # §15.5.13: our condition is false, so the object is another one. It is never sent again.
             return self._changed("412 to the condition of the resume")
-        reason = answer.headers.get("x-reknit-reason", "")
-        why = f"status {status}{f' ({reason})' if reason else ''}"
         if status in RETRYABLE:
+            why = answered(status, answer.headers)
             return [ev.Close(), *self._retry(why, after=retry_after(answer.headers, answer.now))]
         where = f" at byte {self._position}" if self.held else ""
-        self._refusal = Refused(f"the store answered {why}{where}", status)
+        self._refusal = Refused(f"{refusal(status, answer.headers)}{where}", status)
         if status in RENEWABLE and not self._renewed:
             return [ev.Close(), ev.Renew()]
         return _fail(self._refusal)

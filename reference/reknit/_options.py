@@ -129,6 +129,8 @@ class Report:
     verified: str | None
     """The digests that were verified, like "md5 (etag)", or None when there were none to verify."""
     seconds: float
+    unverified: str = ""
+    """Why none was verified; empty when one was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from reknit import stores
-from reknit._checksums import Digest, Hasher, proved
+from reknit._checksums import Digest, Hasher, proved, unproved
 from reknit._errors import Changed, Refused, Unranged
 from reknit._filesink import FileSink
 from reknit._options import Options, Progress, Report
@@ -46,7 +46,7 @@ def fill(
         transfer.run()
     last = transfer.report()
     tally.add(last)
-    return tally.report(last.bytes, last.verified, time.monotonic() - began)
+    return tally.report(last.bytes, last.verified, time.monotonic() - began, last.unverified)
 
 
 class _Stopped(BaseException):
@@ -69,9 +69,10 @@ class Tally:
         self.restarts += one.restarts
         self.wasted += one.bytes_refetched
 
-    def report(self, held: int, verified: str | None, seconds: float) -> Report:
+    def report(self, held: int, verified: str | None, seconds: float, unverified: str) -> Report:
         """The sum, and what only the whole has."""
-        return Report(held, self.requests, self.resumes, self.restarts, self.wasted, verified, seconds)
+        counts = (self.requests, self.resumes, self.restarts, self.wasted)
+        return Report(held, *counts, verified, seconds, unverified)
 
 
 def survey(store: stores.Store, options: Options, part: Slice) -> Representation | None:
@@ -144,7 +145,11 @@ class Parallel:
 
     def report(self, seconds: float) -> Report:
         """What it took, when `run` was True."""
-        return self.tally.report(self._sink.held, proved(self._verified), seconds)
+        why = ""
+        if not self._verified:
+            etag, part = self._version.etag, not self._part.whole
+            why = unproved(self._offers, etag, verify=self._options.verify, part=part)
+        return self.tally.report(self._sink.held, proved(self._verified), seconds, why)
 
     def _give_up(self, error: BaseException) -> bool:
         """False when a plain transfer may still succeed."""

@@ -39,12 +39,19 @@ def create(dest: Path) -> Path:
 def claim_all(dest: Path) -> Iterator[Path]:
     """Folders of earlier downloads to `dest`, each now ours."""
     prefix = _prefix(dest)
-    with os.scandir(dest.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
-    for name in names:
-        claimed = _claim(dest.parent / name, name.removeprefix(prefix), _mine(dest))
+    for path in of(dest):
+        claimed = _claim(path, path.name.removeprefix(prefix), _mine(dest))
         if claimed is not None:
             yield claimed
+
+
+def of(dest: Path) -> Iterator[Path]:
+    """The folders of downloads to `dest`, whoever's. Raises OSError."""
+    prefix = _prefix(dest)
+    with os.scandir(dest.parent) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.startswith(prefix))
+    for name in names:
+        yield dest.parent / name
 
 
 def find(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -77,6 +77,20 @@ class Representation:
         return self if self.total is not None or total is None else replace(self, total=total)
 
 
+def answered(status: int, headers: Mapping[str, str]) -> str:
+    """What an answer says went wrong: in words alone where the store has no status, and it is one of ours."""
+    if words := headers.get("x-reknit-error", ""):
+        return words
+    reason = headers.get("x-reknit-reason", "")
+    return f"status {status}{f' ({reason})' if reason else ''}"
+
+
+def refusal(status: int, headers: Mapping[str, str]) -> str:
+    """The same as a sentence."""
+    said = answered(status, headers)
+    return said if "x-reknit-error" in headers else f"the store answered {said}"
+
+
 def content_length(headers: Mapping[str, str]) -> int | None:
     """The body length an answer announces; Transfer-Encoding overrides it (RFC 9112 §6.3)."""
     value = headers.get("content-length", "").strip()

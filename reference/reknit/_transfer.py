@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from reknit import _events as ev
 from reknit import stores
-from reknit._checksums import Digest, Hasher, proved
+from reknit._checksums import Digest, Hasher, proved, unproved
 from reknit._errors import StoreFault
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
@@ -36,6 +36,7 @@ class Transfer:
         bound: Representation | None = None,
     ) -> None:
         self._store, self._sink, self._options, self._progress = store, sink, options, progress
+        self._part = part
         self._machine = Machine(
             store.dialect,
             options.limits,
@@ -98,7 +99,14 @@ class Transfer:
             machine.wasted,
             proved(self._verified),
             time.monotonic() - self._began,
+            self._unverified(),
         )
+
+    def _unverified(self) -> str:
+        if self._verified:
+            return ""
+        known = self.representation or Representation()
+        return unproved(known.digests, known.etag, verify=self._options.verify, part=not self._part.whole)
 
     def _do(self, action: ev.Action) -> ev.Event | None:
         match action:

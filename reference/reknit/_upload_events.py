@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reknit._checksums import Digest
 from reknit._errors import ReknitError, StoreFault
-from reknit._representation import Dialect
+from reknit._representation import Dialect, answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,7 @@ class Told:
     @property
     def why(self) -> str:
         """The status, and the reason that came with it."""
-        reason = self.headers.get("x-reknit-reason", "")
-        return f"status {self.status}{f' ({reason})' if reason else ''}"
+        return answered(self.status, self.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from reknit import _upload_events as ev
 from reknit._checksums import Digest, offered, wanted
 from reknit._errors import Exhausted, Integrity, Refused, ReknitError, StoreFault
-from reknit._representation import content_coding, content_length
+from reknit._representation import content_coding, content_length, refusal
 from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
 
 # Answers to HEAD that say nothing of the object: it may be written and not read, or HEAD is not known.
@@ -120,7 +120,7 @@ class Policy:
         """Seconds until it may be asked again, or the error that ends it."""
         if isinstance(event, ev.Told):
             if event.status not in RETRYABLE and not event.spoilt:
-                return Refused(f"the store answered {event.why}", event.status)
+                return Refused(refusal(event.status, event.headers), event.status)
             why, cause, after = event.why, None, retry_after(event.headers, event.now)
         else:
             assert isinstance(event, ev.Dropped), event
@@ -177,7 +177,7 @@ class Policy:
 
     def _unable(self, request: ev.Request, told: ev.Told) -> list[ev.Action]:
         """No credentials that we have allow this."""
-        return self.give_up(Refused(f"the store answered {told.why}", told.status))
+        return self.give_up(Refused(refusal(told.status, told.headers), told.status))
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def get(
     quiet: Quiet = False,
 ) -> None:
     """Download URL to DEST, continuing what an earlier run left behind."""
-    with _told(url):
+    with _told(url, lambda: _kept_beside(dest)):
         options = Options(
             parallel=parallel,
             idle_timeout=idle_timeout,
@@ -74,25 +75,48 @@ def get(
     if not quiet:
         typer.echo(
             f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
-            f"{report.restarts} restarted, {report.verified or 'no digest'} verified"
+            f"{report.restarts} restarted, {_verified(report.verified, report.unverified)}"
         )
 
 
+def _verified(digests: str | None, why_not: str = "") -> str:
+    return f"{digests or 'no digest'} verified{f' ({why_not})' if why_not else ''}"
+
+
+def _kept_beside(dest: Path) -> str:
+    """What a download left for the next, and how to be rid of it; "" for nothing."""
+    from reknit import resume as left_behind  # what only a failure needs
+
+    if not (size := left_behind.kept(dest)):
+        return ""
+    clean = shlex.join(["reknit", "resume", "--clean", str(dest.parent)])
+    return f"{size} bytes are kept: run the same command again to continue, or `{clean}` to remove them"
+
+
+def _kept_in_store(url: str, journal: Path | None) -> str:
+    """What an upload left for the next; "" for nothing."""
+    from reknit import resume as left_behind
+
+    found = [o for o in left_behind.uploads(journal) if o.url == shown(url) and o.state == "resumable"]
+    return "what is stored is kept: run the same command again to continue" if found else ""
+
+
 @contextmanager
-def _told(url: str, *, kept: bool = True) -> Generator[None, None, None]:
-    """Ends the command with the reason and the status of what went wrong."""
+def _told(url: str, kept: Callable[[], str] = lambda: "") -> Generator[None, None, None]:
+    """Ends the command with the reason and the status of what went wrong, and `kept`: what is left, and
+    how to go on."""
     try:
         yield
     except CallerError as error:
         _fail(str(error), 2)
     except Exhausted as error:
-        _fail(f"{error}\nrun the same command again to continue" if kept else str(error), 1)
+        _fail(f"{error}\n{kept() or 'nothing is kept: the same command begins anew'}", 1)
     except Refused as error:
-        _fail(f"{shown(url)}: {error}", 1)
+        _fail(f"{shown(url)}: {error}\n{kept()}".rstrip(), 1)
     except ReknitError as error:
-        _fail(str(error), 1)
+        _fail(f"{error}\n{kept()}".rstrip(), 1)
     except KeyboardInterrupt:
-        _fail("interrupted; what went over is kept: run the same command again to continue", 130)
+        _fail(f"interrupted; {kept() or 'nothing is kept'}", 130)
 
 
 @app.command()
@@ -167,7 +191,7 @@ def put(
     quiet: Quiet = False,
 ) -> None:
     """Store SOURCE at URL, continuing what an earlier run left behind."""
-    with _told(url, kept=keep):
+    with _told(url, lambda: _kept_in_store(url, journal)):
         options = Options(
             idle_timeout=idle_timeout,
             connect_timeout=connect_timeout,
@@ -188,7 +212,7 @@ def put(
     if not quiet:
         typer.echo(
             f"{shown(url)}: {report.bytes} bytes in {report.seconds:.1f} s, {report.reused} reused, "
-            f"{report.resent} sent again, {report.verified or 'no digest'} verified"
+            f"{report.resent} sent again, {_verified(report.verified)}"
         )
 
 

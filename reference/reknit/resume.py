@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reknit import _journal, _partial, _upload_journal
 from reknit._errors import SinkError
 
-__all__ = ["Left", "clean", "find", "uploads"]
+__all__ = ["Left", "clean", "find", "kept", "uploads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,18 @@ def uploads(journal: str | Path | None = None) -> list[Left]:
     """The uploads recorded in `journal` (without: where `reknit.upload` records them)."""
     folder = Path(journal) if journal else _upload_journal.default_folder()
     return [_upload(path, record) for path, record in _upload_journal.records(folder)]
+
+
+def kept(dest: str | Path) -> int:
+    """How many bytes a download to `dest` would go on with, as their journals say: the bytes are not read."""
+    most = 0
+    with suppress(OSError):
+        for path in _partial.of(Path(os.path.realpath(dest))):
+            if _partial.owner(path) in ("free", "gone"):
+                with (path / _partial.JOURNAL).open("rb") as lines:
+                    record = _journal.read(lines, None)
+                most = max([most, *(offset for offset, _ in (record.marks if record else ()))])
+    return most
 
 
 def clean(folder: str | Path = ".") -> list[Left]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_failed(origin, say, tmp_path) -> None:
     busy = run("get", origin.url(), tmp_path / "dest", "--attempts", 1, "--backoff-base", 0)
     assert busy.returncode == 1
     assert "503" in busy.stderr
-    assert "again" in busy.stderr
+    assert busy.stderr.endswith("\nnothing is kept: the same command begins anew\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,6 +91,79 @@ def test_interrupted(origin, whole, say, tmp_path) -> None:
     assert run("get", origin.url(), tmp_path / "dest").returncode == 0
     assert "Range: bytes=70000-" in origin.asked[1]
     assert (tmp_path / "dest").read_bytes() == data
+
+
+def test_interrupted_before_the_first_byte(origin, say, tmp_path) -> None:
+    """Nothing is said to be kept where nothing is."""
+    origin.script = [say(b"", "hold")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reknit", "get", origin.url(), str(tmp_path / "dest")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not origin.asked:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=30)
+    assert (child.returncode, told) == (130, "reknit: interrupted; nothing is kept\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk(origin, whole, say, tmp_path) -> None:
+    """What is kept, how to go on and how to be rid of it; both commands do what they are said to."""
+    data = os.urandom(300_000)
+    origin.then = lambda asked: say(whole(data, asked))
+    script = (
+        "import errno, os, sys\n"
+        "from reknit._filesink import Disk\n"
+        "from reknit.__main__ import main\n"
+        "def write(self, fd, data, offset):\n"
+        "    if offset + len(data) > 200_000: raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    return os.pwrite(fd, data[:50_000], offset)\n"
+        "Disk.write = write\n"
+        "main()\n"
+    )
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    command = [sys.executable, "-c", script, "get", origin.url(), folder / "dest"]
+    full = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert full.returncode == 1
+    first, second = full.stderr.splitlines()
+    assert first == f"reknit: cannot write the partial ({folder / 'dest'}): the disk is full"
+    assert re.fullmatch(
+        rf"\d+ bytes are kept: run the same command again to continue, or `reknit resume --clean '{folder}'` "
+        "to remove them",
+        second,
+    )
+    kept = int(second.split()[0])
+    assert 0 < kept <= 200_000
+    again = run("get", origin.url(), folder / "dest")
+    assert (again.returncode, f"bytes={kept}-" in origin.asked[-1]) == (0, True)
+    assert (folder / "dest").read_bytes() == data
+    (folder / "dest").unlink()
+    subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert run("resume", "--clean", folder).returncode == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_is_not_there(tmp_path) -> None:
+    """A file has no status of HTTP's."""
+    missing = run("get", f"file://{tmp_path}/missing", tmp_path / "dest")
+    assert missing.returncode == 1
+    assert missing.stderr == f"reknit: file://{tmp_path}/missing: No such file or directory\n"
+
+
+def test_why_no_digest_was_verified(origin, whole, say, tmp_path) -> None:
+    """The store's reason or the caller's."""
+    data = b"x" * 5000
+    origin.then = lambda asked: say(whole(data, asked, etag=f'"{"0" * 32}-12"'))
+    said = run("get", origin.url(), tmp_path / "dest").stdout
+    assert said.endswith(
+        "no digest verified (the store gives none of the whole object, only one over its 12 parts)\n"
+    )
+    said = run("get", origin.url(), tmp_path / "dest", "--no-verify").stdout
+    assert said.endswith("no digest verified (verification was turned off)\n")
 
 
 def test_importing_is_quick_and_light() -> None:

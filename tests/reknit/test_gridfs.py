@@ -144,7 +144,7 @@ def test_refusals(code: int, status: int) -> None:
     """The server's no is an answer, not something to try again."""
     answer = gridfs._refusal(errors.OperationFailure("not you", code))
     assert answer.status == status
-    assert "not you" in answer.headers["x-reknit-reason"]
+    assert "not you" in answer.headers["x-reknit-error"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+from typer.testing import CliRunner
 
 from reknit import (
     CallerError,
@@ -23,8 +24,10 @@ from reknit import (
     Options,
     Refused,
     SourceError,
+    cli,
     upload,
 )
+from reknit._upload_journal import About, UploadJournal
 
 DATA = bytes(range(256)) * 5000
 
@@ -412,6 +415,24 @@ def test_the_command_fails(shelf, source) -> None:
         assert (wrong.returncode, b"Traceback" in wrong.stderr) == (2, False)
     nowhere = put(source, "rbd:pool/image")
     assert nowhere.returncode == 2
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_command_is_interrupted(shelf, source, tmp_path, monkeypatch, begun) -> None:
+    """130, and what is kept is what the journal knows of in the store."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        if begun:
+            record = UploadJournal(tmp_path / "journal", About("x", shelf.url, len(DATA), 5 << 20))
+            record.session("begun")
+            record.close(keep=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "upload", interrupted)
+    command = ["put", str(source), shelf.url, "--journal", str(tmp_path / "journal")]
+    result = CliRunner().invoke(cli.app, command)
+    kept = "what is stored is kept: run the same command again to continue" if begun else "nothing is kept"
+    assert (result.exit_code, result.stderr) == (130, f"reknit: interrupted; {kept}\n")
 
 
 def test_over_tls(tmp_path, fast, monkeypatch) -> None:

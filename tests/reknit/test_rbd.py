@@ -203,7 +203,7 @@ def test_refusals(ceph: Ceph, where: str, number: int, status: int) -> None:
     ceph.fails = {where: number}
     answer = open_store(URL, Options()).open_range(0, None, None)
     assert answer.status == status
-    assert "said the library" in answer.headers["x-reknit-reason"]
+    assert "said the library" in answer.headers["x-reknit-error"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ class Response(Protocol):
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case. `x-reknit-reason` is what the store's library says about an error."""
+    """Names in lower case. `x-reknit-reason` is what the store's library says about an error;
+    `x-reknit-error` is the error itself, in words, where the store has no status of its own."""
 
     def read(self, limit: int) -> bytes | memoryview:
         """What one network read gives, at most `limit` bytes; empty when the framing says the body is over.

@@ -46,7 +46,7 @@ class FileStore:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
-            return Head(400, {"x-reknit-reason": "not a regular file"})
+            return Head(400, {"x-reknit-error": "not a regular file"})
         status, head, end = pinned(_head(facts), first, last, etag)
         if status in (412, 416):
             os.close(fd)
@@ -121,7 +121,7 @@ class FileUploader(UploaderBase):
         beside = self._path.parent / f".{self._path.name[:150]}.reknit-put-{secrets.token_hex(4)}"
         try:
             if self._path.exists() and not self._path.is_file():
-                return Told(409, {"x-reknit-reason": "not a regular file"})
+                return Told(409, {"x-reknit-error": "not a regular file"})
             with beside.open("xb", buffering=0) as file:
                 for block in body.blocks():
                     while block:
@@ -134,7 +134,7 @@ class FileUploader(UploaderBase):
             finally:
                 os.close(folder)
         except OSError as error:
-            return Told(_status(error), {"x-reknit-reason": error.strerror or ""})
+            return Told(_status(error), {"x-reknit-error": error.strerror or ""})
         finally:
             with suppress(OSError):
                 beside.unlink()
@@ -166,7 +166,7 @@ def _head(facts: os.stat_result) -> dict[str, str]:
 
 
 def _refusal(error: OSError) -> Response:
-    return Head(_status(error), {"x-reknit-reason": error.strerror or ""})
+    return Head(_status(error), {"x-reknit-error": error.strerror or ""})
 
 
 def _status(error: OSError) -> int:

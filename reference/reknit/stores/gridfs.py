@@ -70,7 +70,7 @@ class GridFSStore:
             if found is None:
                 gone = etag is not None and self._revision(client, None) is not None
                 client.close()
-                return Head(412 if gone else 404, {"x-reknit-reason": f"no file is called {self.name!r}"})
+                return Head(412 if gone else 404, {"x-reknit-error": f"no file is called {self.name!r}"})
             status, head, end = pinned(_head(found), first, last, etag)
             if not body or status in (412, 416):
                 client.close()
@@ -302,7 +302,7 @@ def _refusal(error: Exception) -> Response:
     """The server's word as an answer; raises StoreFault for what broke on the way."""
     code = getattr(error, "code", None)
     if code in _DENIED:
-        return Head(_DENIED[code], {"x-reknit-reason": f"{type(error).__name__}: {error}"})
+        return Head(_DENIED[code], {"x-reknit-error": f"{type(error).__name__}: {error}"})
     raise _fault(error) from error
 
 

@@ -243,7 +243,7 @@ class RbdUploader(UploaderBase):
             with cluster.open_ioctx(self._store.pool) as ioctx:
                 images = rbd.RBD()
                 if self._store.name in images.list(ioctx):
-                    return Told(409, {"x-reknit-reason": f"{self._store.name} is there already"})
+                    return Told(409, {"x-reknit-error": f"{self._store.name} is there already"})
                 # Nothing but layers: what locks and maps an image only asks more of a connection that breaks.
                 images.create(ioctx, beside, body.size, old_format=False, features=rbd.RBD_FEATURE_LAYERING)
                 try:
@@ -356,7 +356,7 @@ def _refusal(error: Exception) -> Response:
     """The cluster's word as an answer; raises for what broke on the way, or is a bug."""
     number = getattr(error, "errno", None)
     if number in _STATUS:
-        return Head(_STATUS[number], {"x-reknit-reason": f"{type(error).__name__}: {error}"})
+        return Head(_STATUS[number], {"x-reknit-error": f"{type(error).__name__}: {error}"})
     raise _fault(error) from error
 
 
