@@ -22,10 +22,10 @@ import midstream.cli
 import reknit.cli
 from midstream import pytest_plugin
 from midstream._catalog import bundled, properties
+from midstream._model import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._operations import OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
-from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._verdict import MEANING
 
 ROOT = Path(__file__).resolve().parent.parent

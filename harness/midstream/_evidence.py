@@ -224,3 +224,17 @@ def fold(evidence: Evidence) -> Facts:
     for one in fired:
         unfired.pop(one.rule, None)
     return Facts(list(exchanges.values()), fired, unfired, trouble, connections, evidence.dropped)
+
+
+def refetched(facts: Facts, size: int) -> int:
+    """Payload bytes sent more than once, over all responses that carried object bytes."""
+    spans = sorted(
+        (min(e.base, size), min(e.base + e.sent, size))
+        for e in facts.transfers
+        if e.base is not None and e.sent
+    )
+    covered = reached = 0
+    for start, end in spans:
+        covered += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return sum(end - start for start, end in spans) - covered

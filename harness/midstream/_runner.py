@@ -18,22 +18,14 @@ from typing import Any
 from midstream._authority import Authority
 from midstream._content import Content, Run
 from midstream._errors import MidstreamError
-from midstream._evidence import REDACTED, Evidence, Exchange, Facts, fold, redact_target
-from midstream._scenario import Loaded, Scenario, Variant, load_text, parse_size, schedule_of
+from midstream._evidence import REDACTED, Evidence, Exchange, Facts, fold, redact_target, refetched
+from midstream._judge import judge, tidy
+from midstream._model import Scenario, parse_size
+from midstream._scenario import Loaded, Variant, load_text, schedule_of
 from midstream._schedule import Schedule
 from midstream._stage import Stage
 from midstream._upstage import UploadStage
-from midstream._verdict import (
-    Expectation,
-    Judgement,
-    Outcome,
-    Seen,
-    Sink,
-    Verdict,
-    judge,
-    refetched,
-    tidy,
-)
+from midstream._verdict import Expectation, Judgement, Outcome, Seen, Sink, Verdict
 from midstream._workers import DriverProcess, process_for
 from midstream.checks import run_all
 from midstream.drivers import Driver, Job

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from midstream._content import GENERATIONS, Content, Run, explain
 from midstream._errors import HarnessError
-from midstream._scenario import ProcessModel, room_of
+from midstream._model import ProcessModel, room_of
 from midstream._verbs import Act, Kill, Mutate
 from midstream._verdict import Outcome, Sink
 from midstream._workers import DriverProcess

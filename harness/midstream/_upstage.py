@@ -15,7 +15,7 @@ from pathlib import Path
 
 from midstream._content import Content, Run
 from midstream._errors import HarnessError, StoreDied, UsageError
-from midstream._scenario import ProcessModel, UploadModel, room_of
+from midstream._model import ProcessModel, UploadModel, room_of
 from midstream._stage import OLD, Stage
 from midstream._verbs import Act, Alter, Look
 from midstream._verdict import Outcome, Sink

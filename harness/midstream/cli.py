@@ -310,6 +310,6 @@ def proxy(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a scenario file."""
-    from midstream._scenario import json_schema
+    from midstream._model import json_schema
 
     say(json.dumps(json_schema(), indent=2))

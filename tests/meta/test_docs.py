@@ -16,10 +16,10 @@ import typer
 import midstream.cli
 import reknit
 import reknit.cli
+from midstream._model import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._operations import OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import FAMILIES, members
-from midstream._scenario import Expect, ObjectModel, ProcessModel, Scenario, UploadModel, json_schema
 from midstream._verdict import Verdict
 
 APPS = {"midstream": midstream.cli.app, "reknit": reknit.cli.app}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from midstream._verdict import Finding, Seen, Verdict, numbers, refetched
+from midstream._evidence import refetched
+from midstream._verdict import Finding, Seen, Verdict, numbers
 from midstream.checks import Check
 
 

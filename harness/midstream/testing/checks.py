@@ -17,8 +17,9 @@ import pytest
 
 from midstream._content import Run
 from midstream._evidence import Exchange, Facts, Fired
+from midstream._judge import judge
 from midstream._registry import load
-from midstream._verdict import FINE, Expectation, Finding, Outcome, Seen, Sink, Verdict, judge
+from midstream._verdict import FINE, Expectation, Finding, Outcome, Seen, Sink, Verdict
 from midstream.checks import Check
 
 _LEVELS = ("must", "should", "observe")

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from midstream._evidence import Facts
+from midstream._judge import judge
 from midstream._rewriting import CHUNK
 from midstream._schedule import Schedule
 from midstream._verbs import Kill, Mutate
-from midstream._verdict import Expectation, Outcome, Seen, Sink, Verdict, judge
+from midstream._verdict import Expectation, Outcome, Seen, Sink, Verdict
 from midstream._wire import Head
 from midstream.injectors import Plan, RunningInjector
 from midstream.testing.injectors import Layout, Stage, layout, operation, request, stage

@@ -15,8 +15,9 @@ import pytest
 from midstream._authority import Authority
 from midstream._errors import SetupError
 from midstream._evidence import fold
+from midstream._judge import judge
 from midstream._schedule import Schedule
-from midstream._verdict import Expectation, Outcome, Seen, Sink, Verdict, judge
+from midstream._verdict import Expectation, Outcome, Seen, Sink, Verdict
 from midstream.injectors import Plan, RunningInjector
 from midstream.testing.injectors import Stage, layout, operation, request
 from midstream.testing.wire import WAIT, ScriptedOrigin, Watch

@@ -16,8 +16,9 @@ from midstream._campaign import Campaign, Matrix
 from midstream._content import Content
 from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
 from midstream._grounds import Grounds
+from midstream._model import ProcessModel
 from midstream._runner import Result, Runner, presentable, slug
-from midstream._scenario import Loaded, ProcessModel, load_text
+from midstream._scenario import Loaded, load_text
 from midstream._session import one_case
 from midstream._stage import Stage
 from midstream._verdict import Outcome, Verdict

@@ -14,7 +14,7 @@ import pytest
 
 from midstream._content import GENERATIONS, Content, Run
 from midstream._errors import HarnessError
-from midstream._scenario import ProcessModel
+from midstream._model import ProcessModel
 from midstream._stage import Stage
 from midstream._verbs import Kill, Mutate
 from midstream._verdict import Outcome, Sink

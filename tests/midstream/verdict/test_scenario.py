@@ -12,16 +12,8 @@ import pytest
 
 from midstream._catalog import bundled, read_scenarios, scenario_folder
 from midstream._errors import UsageError
-from midstream._scenario import (
-    Loaded,
-    applies,
-    json_schema,
-    load_text,
-    parse_size,
-    parse_values,
-    schedule_of,
-    select,
-)
+from midstream._model import json_schema, parse_size
+from midstream._scenario import Loaded, applies, load_text, parse_values, schedule_of, select
 
 HEAD = """
 requirement = "A driver does what it is asked to do, in one sentence."

@@ -8,8 +8,9 @@ import pytest
 
 from midstream._content import FOREIGN, ZERO, Run
 from midstream._evidence import Exchange, Facts
+from midstream._judge import judge
 from midstream._registry import load
-from midstream._verdict import Expectation, Finding, Outcome, Seen, Sink, Verdict, judge
+from midstream._verdict import Expectation, Finding, Outcome, Seen, Sink, Verdict
 
 SIZE = 1000
 WHOLE = Sink(True, SIZE, (Run(0, SIZE, 1),))

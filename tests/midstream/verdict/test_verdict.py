@@ -12,23 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream._content import FOREIGN, ZERO, Content, Run, explain
-from midstream._evidence import Exchange, Facts, Fired
-from midstream._verdict import (
-    ALWAYS_MUST,
-    FINE,
-    MEANING,
-    Expectation,
-    Finding,
-    Outcome,
-    Seen,
-    Sink,
-    Verdict,
-    exact,
-    judge,
-    name_damage,
-    refetched,
-    tidy,
-)
+from midstream._damage import exact, name_damage
+from midstream._evidence import Exchange, Facts, Fired, refetched
+from midstream._judge import judge, tidy
+from midstream._verdict import ALWAYS_MUST, FINE, MEANING, Expectation, Finding, Outcome, Seen, Sink, Verdict
 from midstream.checks import run_all
 
 SIZE = 1000
