@@ -12,11 +12,11 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from midstream._errors import UsageError
+from midstream._explain import explain
 from midstream._model import BRACES, Scenario, parse_size
 from midstream._plan import offsets
 from midstream._schedule import Schedule
@@ -111,35 +111,6 @@ class Loaded:
             raise UsageError(f"{self.source}: vary.{name}: {text!r}: {error}") from None
 
 
-def _explain(error: ValidationError, source: str) -> str:
-    """All problems in one line, each with its key and what is allowed there."""
-    problems: dict[str, list[str]] = {}
-    for problem in error.errors():
-        model: Any = Scenario
-        keys: list[str] = []
-        for part in problem["loc"]:
-            # Behind a field come its indices and the branches of its type, which say nothing to an author.
-            if isinstance(model, type) and issubclass(model, BaseModel):
-                keys.append(str(part))
-                field = model.model_fields.get(str(part))
-                model = field.annotation if field else None
-            elif get_origin(model) is dict:
-                keys.append(str(part))
-                model = None
-            elif isinstance(part, int):
-                keys.append(str(part))
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            parent: type[BaseModel] = Scenario
-            for key in keys[:-1]:
-                parent = parent.model_fields[key].annotation  # type: ignore[assignment]
-            message = f"unknown key; allowed: {', '.join(parent.model_fields)}"
-        said = problems.setdefault(".".join(keys) or "(top level)", [])
-        if message not in said:
-            said.append(message)
-    return f"{source}: " + "; ".join(f"{key}: {' or '.join(said)}" for key, said in problems.items())
-
-
 def load_text(name: str, text: str, source: str) -> Loaded:
     """Read and check one scenario, its fault lines included.
 
@@ -154,11 +125,14 @@ def load_text(name: str, text: str, source: str) -> Loaded:
     try:
         model = Scenario.model_validate(raw)
     except ValidationError as error:
-        raise UsageError(_explain(error, source)) from None
+        raise UsageError(f"{source}: {explain(error, Scenario)}") from None
     loaded = Loaded(name, model, source)
     used = set(BRACES.findall(" ".join([*model.faults, str(model.object.size)])))
     if unused := set(model.vary) - used:
-        raise UsageError(f"{source}: vary.{min(unused)}: no fault line or size uses {{{min(unused)}}}")
+        known = f"used: {', '.join(sorted(used))}" if used else "they use none"
+        raise UsageError(
+            f"{source}: vary.{min(unused)}: no fault line or size uses {{{min(unused)}}} ({known})"
+        )
     for variant in itertools.islice(loaded.variants(0), 2000):
         try:
             schedule_of(variant)

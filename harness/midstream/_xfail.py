@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from midstream._errors import UsageError
+from midstream._explain import explain
 from midstream._runner import Case
 from midstream._verdict import Verdict
 
@@ -77,15 +78,12 @@ class KnownFailures:
             raise UsageError(f"--xfail {path}: known: write each entry below a [[known]]")
         entries = []
         for index, entry in enumerate(listed):
+            if not isinstance(entry, dict):
+                raise UsageError(f"--xfail {path}: known[{index}]: must be a table, not {entry!r}")
             try:
                 entries.append(Known.model_validate(entry))
             except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(["", *(str(p) for p in first["loc"])])
-                said = first["msg"].removeprefix("Value error, ")
-                if first["type"] == "extra_forbidden":
-                    said = f"unknown key; allowed: {', '.join(Known.model_fields)}"
-                raise UsageError(f"--xfail {path}: known[{index}]{key}: {said}") from None
+                raise UsageError(f"--xfail {path}: known[{index}].{explain(error, Known)}") from None
         return cls(entries)
 
     def match(self, case: Case) -> Known | None:

@@ -21,6 +21,12 @@ from midstream._registry import Availability, load, names
 from midstream.drivers import KINDS, CommandDriver, Driver, Job, PythonDriver
 
 PLACEHOLDERS = ("url", "dest", "native", "kind", "idle_timeout", "range", "source", "size")
+# A name in single braces. Doubled braces are those of the command, and so is what has a sign before it: a
+# variable of the shell (${name}), or of curl's --write-out (%{name}).
+_BRACES = re.compile(r"\{\{(?P<literal>[a-z_]+)\}\}|(?<![$%{])\{(?P<name>[a-z_]+)\}")
+_AWK = frozenset(
+    {"print", "next", "nextfile", "exit", "getline"}
+)  # its blocks that look like a name in braces
 
 
 class Command(CommandDriver):
@@ -37,12 +43,9 @@ class Command(CommandDriver):
             raise UsageError(f"--driver {spec!r}: {error}") from None
         if not words:
             raise UsageError("--driver 'cmd:': there is no command behind the colon")
-        self.parts = "{range}" in spec
-        self.sizes = "{size}" in spec
-        for name in set(re.findall(r"\{([a-z_]+)\}", spec)) - set(PLACEHOLDERS):
-            if near := difflib.get_close_matches(name, PLACEHOLDERS, 1, 0.7):
-                raise UsageError(f"--driver {spec!r}: no placeholder {{{name}}}; did you mean {{{near[0]}}}?")
-        fetches, sends = ("{dest}" in spec, "{source}" in spec)
+        used = _placeholders(spec)
+        self.parts, self.sizes = "range" in used, "size" in used
+        fetches, sends = "dest" in used, "source" in used
         if fetches == sends:
             wrong = (
                 "has both {dest} and {source}" if fetches else "has no {dest}, so its result cannot be found"
@@ -71,12 +74,28 @@ class Command(CommandDriver):
         source = str(job.source or "")
         given = (job.url, str(job.dest), job.native, job.kind, idle, f"{job.first}-{last}", source, size)
         values = dict(zip(PLACEHOLDERS, given, strict=True))
-        words = []
-        for word in self._words:
-            for name, value in values.items():
-                word = word.replace(f"{{{name}}}", value)
-            words.append(word)
-        return words
+
+        def fill(found: re.Match[str]) -> str:
+            if literal := found["literal"]:
+                return f"{{{literal}}}"
+            return values.get(found["name"], found[0])
+
+        return [_BRACES.sub(fill, word) for word in self._words]
+
+
+def _placeholders(spec: str) -> set[str]:
+    """Those that a command uses; raises UsageError for one that is not known."""
+    found = {m["name"] for m in _BRACES.finditer(spec) if m["name"]} - _AWK
+    for name in sorted(found - set(PLACEHOLDERS)):
+        near = difflib.get_close_matches(name, PLACEHOLDERS, 1, 0.7)
+        hint = (
+            f"did you mean {{{near[0]}}}?"
+            if near
+            else f"for braces of the command's own write {{{{{name}}}}}"
+        )
+        known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+        raise UsageError(f"--driver {spec!r}: no placeholder {{{name}}}; {hint} (known: {known})")
+    return found
 
 
 class Function(PythonDriver):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ def test_job_goes_through_json() -> None:
         ("curl -o {dest} {url}", UsageError, "for a command line write 'cmd:curl -o {dest} {url}'"),
         ("cmd:", UsageError, "there is no command behind the colon"),
         ("cmd:curl -o {dest} {urll}", UsageError, "no placeholder {urll}; did you mean {url}?"),
+        (
+            "cmd:curl -o {dest} {url} {output}",
+            UsageError,
+            "no placeholder {output}; for braces of the command's own write {{output}} (known: {url}, {de",
+        ),
+        ("cmd:curl ${dest} {url}", UsageError, "the command has no {dest}"),
         ("cmd:curl {url}", UsageError, "the command has no {dest}"),
         ("cmd:curl 'x {dest}", UsageError, "No closing quotation"),
         (
@@ -107,7 +114,7 @@ def test_package_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_command_fills_its_places(tmp_path: Path) -> None:
     """Each place is filled where it stands, in one word, whatever is in it."""
-    driver = resolve("cmd:x --to={dest} '{url} {native}' {kind} {other}")
+    driver = resolve("cmd:x --to={dest} '{url} {native}' {kind} {{other}}")
     assert isinstance(driver, CommandDriver)
     job = Job(tmp_path / "a b", "s3", "http://h/?a=1&b=$x", "s3://b/k")
     assert driver.command(job) == [
@@ -117,6 +124,30 @@ def test_command_fills_its_places(tmp_path: Path) -> None:
         "s3",
         "{other}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "given"),
+    [
+        ("{print}", "{print}"),
+        ("{ print $1 }", "{ print $1 }"),
+        ('{"a": {"b": 1}}', '{"a": {"b": 1}}'),
+        ("${name}", "${name}"),
+        ("%{http_code}", "%{http_code}"),
+        ("%{url}", "%{url}"),
+        ("{}", "{}"),
+        ("{a,b}", "{a,b}"),
+        ("{Name}", "{Name}"),
+        ("{{name}}", "{name}"),
+        ("{{url}}", "{url}"),
+        ("a{kind}b", "as3b"),
+    ],
+)
+def test_braces_of_a_command(word: str, given: str) -> None:
+    """What is no placeholder stays as it is, and doubled braces become single ones."""
+    driver = resolve(f"cmd:x {{dest}} {shlex.quote(word)}")
+    assert isinstance(driver, CommandDriver)
+    assert driver.command(Job(Path("/x/object"), "s3", "u", "n"))[-1] == given
 
 
 def test_paths_of_a_command_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
