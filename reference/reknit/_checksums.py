@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _REPR_DIGEST = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]*):")
@@ -128,6 +129,48 @@ class Hasher:
         if self._step is not None:
             return f"{self._crc:0{_SIZES[self.algorithm] * 2}x}"
         return self._hash.hexdigest()
+
+
+def crc32_of(parts: Iterable[tuple[int | None, int]]) -> int | None:
+    """The CRC-32 of stretches in a row, from that of each and its size; None where one is not known."""
+    whole = 0
+    for crc32, size in parts:
+        if crc32 is None:
+            return None
+        whole = joined_crc32(whole, crc32, size)
+    return whole
+
+
+def joined_crc32(first: int, second: int, size: int) -> int:
+    """The CRC-32 of two stretches of bytes in a row, from that of each; the second has `size` bytes.
+
+    As zlib's crc32_combine does it, which Python does not offer: appending n zero bits multiplies by x^n.
+    """
+    return _times(_power(8 * size), first) ^ second
+
+
+# Of polynomials over GF(2) modulo the one of CRC-32, the lowest power in the highest bit.
+_CRC32, _ONE, _X = 0xEDB88320, 1 << 31, 1 << 30
+
+
+@lru_cache(maxsize=8)  # thousands of parts have two sizes
+def _power(n: int) -> int:
+    result, square = _ONE, _X
+    while n:
+        if n & 1:
+            result = _times(square, result)
+        square = _times(square, square)
+        n >>= 1
+    return result
+
+
+def _times(a: int, b: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_CRC32 if b & 1 else 0)
+    return product
 
 
 def _from_base64(algorithm: str, text: str, source: str) -> Digest | None:

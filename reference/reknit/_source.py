@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -106,11 +107,12 @@ class Source:
 class Held:
     """A body in memory: what is sent again is what was hashed."""
 
-    def __init__(self, source: Source, piece: Piece) -> None:
+    def __init__(self, source: Source, piece: Piece, *, summed: bool = False) -> None:
         self.size = piece.size
         self._source, self._last = source, piece.last
         self._data = source.read(piece.offset, piece.size)
         self.md5 = hashlib.md5(self._data, usedforsecurity=False).hexdigest()
+        self.crc32 = zlib.crc32(self._data) if summed else None
 
     def blocks(self) -> Iterator[memoryview]:
         """All at once, the last ones only if the source is still what it was."""
@@ -124,6 +126,7 @@ class Flowing:
     still what it was: a request that ends unfinished publishes nothing (RFC 9112 §8)."""
 
     md5 = ""
+    crc32: int | None = None
 
     def __init__(self, source: Source, piece: Piece) -> None:
         self.size = piece.size

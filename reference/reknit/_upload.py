@@ -236,8 +236,8 @@ class Run:
         store = self._uploader
         match request:
             case ev.Load(_, piece):
-                held = self._held[piece.number] = Held(self._source, piece)
-                return ev.Loaded(held.md5)
+                held = self._held[piece.number] = self._hold(piece)
+                return ev.Loaded(held.md5, held.crc32)
             case ev.Put(piece):
                 return store.put(self._body(piece))
             case ev.Begin(size):
@@ -265,8 +265,11 @@ class Run:
     def _body(self, piece: ev.Piece) -> _Counted:
         body: stores.Body | None = self._held.get(piece.number)
         if body is None:
-            body = (Held if self._uploader.shape.hashed else Flowing)(self._source, piece)
+            body = self._hold(piece) if self._uploader.shape.hashed else Flowing(self._source, piece)
         return _Counted(body, self._count)
+
+    def _hold(self, piece: ev.Piece) -> Held:
+        return Held(self._source, piece, summed=self._uploader.shape.summed)
 
     def _count(self, size: int, so_far: int) -> None:
         with self._lock:
@@ -285,7 +288,7 @@ class _Counted:
     """A body, and word of how much of it has gone."""
 
     def __init__(self, body: stores.Body, count: Callable[[int, int], None]) -> None:
-        self.size, self.md5 = body.size, body.md5
+        self.size, self.md5, self.crc32 = body.size, body.md5, body.crc32
         self._body, self._count = body, count
         self.given = 0
         """Bytes that may be on their way."""

@@ -22,12 +22,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A part that the store has: `tag` is the store's name for it, as it gave it; `md5` is ours, if known."""
+    """A part that the store has: `tag` is the store's name for it, as it gave it; any sums are ours."""
 
     number: int
     size: int
     tag: str
     md5: str = ""
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Told:
     the error. `session` names an upload that was begun. `parts` and `more` are one page of a listing, and
     where the next begins (empty: nowhere). `offset` is how many bytes a growing resource has, `complete` that
     it is whole, and `most` how many bytes it takes in one request. `gone`: there is no such session (any
-    more). `spoilt`: the bytes that came are not those that were sent. `now` is the time, for Retry-After.
+    more). `spoilt`: the bytes that came are not those that were sent. `crc32` is that of the bytes which the
+    answer is about, as the store says. `now` is the time, for Retry-After.
     """
 
     status: int
@@ -51,6 +53,7 @@ class Told:
     most: int | None = None
     gone: bool = False
     spoilt: bool = False
+    crc32: int | None = None
     now: float = 0.0
 
     @property
@@ -70,13 +73,15 @@ class Shape:
 
     `kind`: "whole", one request; "parts", numbered parts and a commit (small objects in one request);
     "offset", one resource that grows. `hashed`: the MD5 of each body is wanted before it is sent, so bodies
-    are held in memory. Part sizes are `least` to `most` but for the last, `count` of them at most. `combined`
-    gives the entity tag that an object of these parts has; empty when that cannot be told.
+    are held in memory; `summed`: their CRC-32, too. Part sizes are `least` to `most` but for the last, and
+    `count` of them at most. `combined` gives the entity tag that an object of these parts has; empty when it
+    cannot be told.
     """
 
     kind: str
     dialect: Dialect
     hashed: bool = False
+    summed: bool = False
     least: int = 1
     most: int | None = None
     count: int = 10_000
@@ -168,9 +173,10 @@ Request = Load | Put | Begin | Send | Look | Commit | Abort | Head | Hash | Rene
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The piece is in memory, and this is its MD5 in hexadecimal."""
+    """The piece is in memory. This is its MD5 in hexadecimal, and its CRC-32 where the shape is `summed`."""
 
     md5: str
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

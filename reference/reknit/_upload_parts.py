@@ -2,15 +2,17 @@
 
 At most `at_once` parts are being sent, and one more is read and hashed meanwhile. A part that an earlier
 process stored is read and hashed like any other, and then not sent, if the store's listing, the journal and
-the bytes agree: same upload, same number and size, same tag, same MD5.
+the bytes agree: same upload, same number and size, same tag, same MD5. Once it is made, the object's tag has
+to be the one of its parts, and its CRC-32, if the store keeps one, that of the source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reknit import _upload_events as ev
+from reknit._checksums import crc32_of
 from reknit._errors import Exhausted, Integrity, Refused
 from reknit._retry import Limits
 from reknit._upload_policy import MUTE, Begun
@@ -53,8 +55,8 @@ class Parts(Begun):
         self._leftovers: dict[int, ev.Stored] = {}
         self._parts: dict[int, ev.Stored] = {}
         self._next = 1
-        self._ready: list[tuple[ev.Piece, str]] = []
-        self._md5: dict[int, str] = {}
+        self._ready: list[ev.Piece] = []
+        self._sums: dict[int, ev.Loaded] = {}
         self._committed: ev.Told | None = None
         self._doubt: ev.Told | ev.Dropped | None = None  # what became of a commit that was not answered well
 
@@ -67,8 +69,9 @@ class Parts(Begun):
         if session != self.session:
             return self._fill()  # of an upload that is no more
         match request, event:
-            case ev.Load(_, piece), ev.Loaded(md5):
-                return self._loaded(piece, md5)
+            case ev.Load(_, piece), ev.Loaded():
+                self._sums[piece.number] = event
+                return self._loaded(piece, event)
             case ev.Begin(), ev.Told() if event.done:
                 self.session = event.session
                 return [ev.Note(self.session), *self._fill()]
@@ -105,8 +108,7 @@ class Parts(Begun):
         loading = sum(isinstance(one, ev.Load) for one in of_ours)
         actions: list[ev.Action] = []
         while self._ready and sending < self._at_once:
-            piece, self._md5[piece.number] = self._ready.pop(0)
-            actions.append(self._ask(ev.Send(self.session, piece)))
+            actions.append(self._ask(ev.Send(self.session, self._ready.pop(0))))
             sending += 1
         while self._next <= self._count and sending + loading + len(self._ready) <= self._at_once:
             actions.append(self._ask(ev.Load(self.session, self._piece(self._next))))
@@ -116,26 +118,26 @@ class Parts(Begun):
             return self._commit()
         return actions
 
-    def _loaded(self, piece: ev.Piece, md5: str) -> list[ev.Action]:
+    def _loaded(self, piece: ev.Piece, sums: ev.Loaded) -> list[ev.Action]:
         left = self._leftovers.pop(piece.number, None)
-        if left is not None and left.md5 == md5 and left.size == piece.size:
+        if left is not None and left.md5 == sums.md5 and left.size == piece.size:
             self.reused += piece.size * self._inherited
-            return self._store(left)
-        self._ready.append((piece, md5))
+            return self._store(replace(left, crc32=sums.crc32))
+        self._ready.append(piece)
         return self._fill()
 
     def _sent(self, request: ev.Send, told: ev.Told) -> list[ev.Action]:
         piece = request.piece
-        md5, tag = self._md5[piece.number], told.headers.get("etag", "")
+        sums, tag = self._sums[piece.number], told.headers.get("etag", "")
         if not tag:
             return self.give_up(Integrity(f"the store took part {piece.number} and gave it no ETag"))
-        if self._other_tag(told, md5):
+        if self._other_tag(told, sums.md5) or _other_sum(told, sums.crc32):
             spoilt = ev.Told(
                 told.status, {"x-reknit-reason": f"part {piece.number} is not as sent"}, spoilt=True
             )
             return self._retry(request, spoilt)
         self._progress(piece.size)
-        return self._store(ev.Stored(piece.number, piece.size, tag, md5))
+        return self._store(ev.Stored(piece.number, piece.size, tag, sums.md5, sums.crc32))
 
     def _store(self, part: ev.Stored) -> list[ev.Action]:
         self._parts[part.number] = part
@@ -199,6 +201,8 @@ class Parts(Begun):
         if told and told.status == 400 and not told.gone and self.restarts < self._limits.restarts:
             self.restarts += 1  # not the parts it has: ask which those are
             return [self._ask(self._look())]
+        if told and told.spoilt:  # nor has it any others
+            return self.give_up(Integrity(f"the store has other bytes than were sent: {told.why}"))
         delay = 0.0 if told and told.gone else self._failed(request, event)
         if isinstance(delay, Refused):
             return self.give_up(delay)
@@ -207,22 +211,37 @@ class Parts(Begun):
 
     def _seen(self, told: ev.Told) -> list[ev.Action]:
         """What the store shows after the commit, or while it is not known whether there was one."""
-        parts = [self._parts[number] for number in sorted(self._parts)]
-        expected, tag = self.shape.combined(parts), told.headers.get("etag", "").strip('"')
-        fits = told.status == 200 and not self._differs(told)
-        if fits and tag == expected:
-            return [ev.Finish(f"md5 of the parts' md5s (etag), {len(parts)} parts")]
         if told.status not in (200, 404, *MUTE):
             return self._retry(ev.Head(), told)
+        mute = told.status in MUTE and self._committed is not None
+        # What may not be looked at was described in the answer to the commit.
+        shown = self._committed if mute and self._committed else told
+        wrong = self._differs(told) if told.status == 200 else ""
+        proof, other = self._compare(shown)
+        if (told.status == 200 or mute) and proof and not (wrong or other):
+            return [ev.Finish(proof)]
         if self._committed is not None:
             # The tags of encrypted objects may be anything, but not another than it was given then.
-            same = fits and self._committed.headers.get("etag", "").strip('"') == tag
-            if told.status in MUTE or (same and not self.shape.dialect.etag_is_md5(told.headers)):
+            tag = _tag(shown)
+            opaque = tag == _tag(self._committed) and not self.shape.dialect.etag_is_md5(shown.headers)
+            if not (wrong or other) and told.status != 404 and (opaque or (mute and not tag)):
                 return [ev.Finish(None)]
-            return self._integrity(self._differs(told) or f"shows another: {told.why}, ETag {tag!r}")
+            return self._integrity(wrong or other or f"shows another: {told.why}, ETag {tag!r}")
         if isinstance(self._doubt, ev.Told) and self._doubt.gone:
             return self._again_from_nothing(self._doubt)
         return self._commit()
+
+    def _compare(self, told: ev.Told) -> tuple[str, str]:
+        """By what an answer proves the object to be of our parts, and how it shows another."""
+        parts = [self._parts[number] for number in sorted(self._parts)]
+        tag, whole = self.shape.combined(parts), crc32_of((part.crc32, part.size) for part in parts)
+        other, tagged = _other_sum(told, whole), bool(tag) and tag == _tag(told)
+        proofs = [f"md5 of the parts' md5s (etag), {len(parts)} parts"] * tagged
+        # Alone the sum is enough only where the tag, being no MD5, does not say otherwise.
+        opaque = not self.shape.dialect.etag_is_md5(told.headers)
+        if told.crc32 is not None and told.crc32 == whole and (tagged or opaque):
+            proofs.append("crc32 of the whole")
+        return ", ".join(proofs), other
 
     def _unable(self, request: ev.Request, told: ev.Told) -> list[ev.Action]:
         return self._seen(told) if isinstance(request, ev.Head) else super()._unable(request, told)
@@ -235,6 +254,16 @@ class Parts(Begun):
 
     def _removal(self) -> ev.Abort:
         return ev.Abort(self.session, "", self._count)
+
+
+def _other_sum(told: ev.Told, crc32: int | None) -> str:
+    if None in (told.crc32, crc32) or told.crc32 == crc32:
+        return ""
+    return f"its CRC-32 is {told.crc32:08x}, not that of the source"
+
+
+def _tag(told: ev.Told) -> str:
+    return told.headers.get("etag", "").strip('"')
 
 
 def _same(ours: ev.Stored, theirs: ev.Stored) -> bool:

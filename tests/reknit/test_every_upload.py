@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import zlib
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -215,7 +216,8 @@ def event(request: ev.Request, model: Model, data: bytes, source) -> ev.Event:
         return ev.Broken(error)
     if isinstance(request, ev.Load):
         piece = request.piece
-        return ev.Loaded(md5(data[piece.offset : piece.offset + piece.size]))
+        part = data[piece.offset : piece.offset + piece.size]
+        return ev.Loaded(md5(part), zlib.crc32(part))
     if isinstance(request, ev.Hash):
         return ev.Hashed(next((one for one in request.digests if one.value != md5(data)), None))
     piece = getattr(request, "piece", None)
@@ -325,6 +327,82 @@ def test_nothing_but_what_is_needed() -> None:
     assert model.log == ["Begin", "Send", "Send", "Send", "Commit", "Head"]
     assert outcome.verified == "md5 of the parts' md5s (etag), 3 parts"
     assert [note for note in outcome.notes if isinstance(note, str)] == ["s1"]
+
+
+class Summing(Model):
+    """A store that says the CRC-32 of what it has, and whose tags are those of what it was sent. `rots` says
+    what it damages: the part that is sent first, the object when it is made, or neither."""
+
+    rots = ""
+
+    def do_send(self, request, data):
+        told = super().do_send(request, data)
+        if self.rots == "part" and self.log.count("Send") == 1:
+            data = bytes(byte ^ 1 for byte in data)
+        return replace(told, crc32=zlib.crc32(data))
+
+    def do_commit(self, request, data):
+        told = super().do_commit(request, data)
+        if self.rots == "object" and told.done:
+            self.object = bytes(byte ^ 1 for byte in self.object)
+        return told
+
+    def do_head(self, request, data):
+        told = super().do_head(request, data)
+        return replace(told, crc32=zlib.crc32(self.object)) if self.object else told
+
+
+def test_proved_by_the_sum_too() -> None:
+    """The CRC-32 of the whole is joined from those of its parts."""
+    outcome = play(parts_machine(), Summing(), DATA)
+    assert outcome.verified == "md5 of the parts' md5s (etag), 3 parts, crc32 of the whole"
+
+
+def test_a_part_the_store_damaged_is_sent_again() -> None:
+    """Its tag says what was sent, and its sum what was stored."""
+    model = Summing()
+    model.rots = "part"
+    assert play(parts_machine(), model, DATA).error is None
+    assert model.log.count("Send") == 4
+
+
+def test_an_object_the_store_damaged_is_noticed() -> None:
+    """The tag of an object of parts says nothing of what was made of them; the sum does."""
+    model = Summing()
+    model.rots = "object"
+    error = play(parts_machine(), model, DATA).error
+    assert isinstance(error, Integrity)
+    assert "CRC-32" in str(error)
+
+
+@pytest.mark.parametrize("rots", ["", "object"])
+def test_where_tags_are_no_digests_the_sum_decides(rots) -> None:
+    """As on S3 with keys of KMS: right is proved, and wrong is noticed."""
+    model = Summing()
+    model.rots = rots
+    opaque = replace(shape("parts", hashed=True), dialect=Dialect("If-Match"), combined=lambda parts: "?")
+    outcome = play(Parts(opaque, 10, 4, LIMITS, lambda: 0.5), model, DATA)
+    assert isinstance(outcome.error, Integrity) == bool(rots)
+    assert outcome.verified == (None if rots else "crc32 of the whole")
+
+
+@pytest.mark.parametrize(
+    ("tag", "verified"), [("", "md5 of the parts' md5s (etag), 3 parts"), ("other", None)]
+)
+def test_an_object_that_may_not_be_looked_at(tag, verified) -> None:
+    """Then the answer to the commit has described it."""
+
+    class Blind(Model):
+        def do_commit(self, request, data):
+            told = super().do_commit(request, data)
+            return replace(told, headers={"etag": tag or told.headers["etag"]})
+
+        def do_head(self, request, data):
+            return ev.Told(403, {})
+
+    outcome = play(parts_machine(), Blind(), DATA)
+    assert outcome.verified == verified
+    assert isinstance(outcome.error, Integrity) == (verified is None)
 
 
 def left_by(kills: int, data: bytes = DATA) -> tuple[Model, Leftover]:

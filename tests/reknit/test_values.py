@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reknit import CallerError, Options
-from reknit._checksums import Digest, Hasher, available, offered, wanted
+from reknit._checksums import Digest, Hasher, available, crc32_of, offered, wanted
 from reknit._ranges import ContentRange, parse_content_range, range_header
 from reknit._representation import content_length
 from reknit._retry import backoff
@@ -142,3 +144,13 @@ def test_options_are_checked_when_made(bad: dict[str, object]) -> None:
     """A bad option is the caller's error, before anything is fetched."""
     with pytest.raises(CallerError):
         Options(**bad)  # type: ignore[arg-type]
+
+
+def test_sums_are_joined() -> None:
+    """The CRC-32 of pieces in a row is that of the whole, wherever it is cut; unknown when one is."""
+    data = bytes(range(256)) * 300
+    for cuts in ((), (0,), (1,), (255, 40_000), (7, 7, 65_536, len(data))):
+        ends = (0, *cuts, len(data))
+        pieces = [data[a:b] for a, b in itertools.pairwise(ends)]
+        assert crc32_of((zlib.crc32(piece), len(piece)) for piece in pieces) == zlib.crc32(data)
+    assert crc32_of([(1, 1), (None, 1)]) is None

@@ -126,7 +126,7 @@ class _Read:
     """A body in memory: what is sent is what was hashed."""
 
     def __init__(self, body: Body) -> None:
-        self.size, self.md5 = body.size, body.md5
+        self.size, self.md5, self.crc32 = body.size, body.md5, body.crc32
         self.data = b"".join(body.blocks())
 
     def blocks(self) -> Iterator[memoryview]:

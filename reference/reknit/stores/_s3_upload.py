@@ -3,6 +3,12 @@
 Every body goes with its Content-MD5 in a signed header, so that a spoilt one is refused (BadDigest) and needs
 no second hash for the signature. Not every S3 looks at it (moto does not): the machine also compares the ETag
 of each part with the MD5 of what was sent, and the ETag of the object with the MD5 of those.
+
+Where the store keeps a CRC-32, that of each part goes with it, and that of the whole with the commit: the
+ETag of a multipart object is no digest of its content, and this is, for whoever downloads it. A store says so
+by naming the algorithm in its answer to CreateMultipartUpload (MinIO, versitygw and moto do, Swift's s3api
+does not). One that refuses the field is asked again without it, and never with it after that.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 """
 
 from __future__ import annotations
@@ -11,10 +17,11 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from reknit._checksums import crc32_of, offered
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._upload_events import Piece, Shape, Stored, Told
@@ -24,6 +31,12 @@ from reknit.stores.s3 import S3Store, meaning, text
 
 # botocore's words on a body that it does not have.
 _OURS = frozenset({"content-length", "expect", "transfer-encoding"})
+
+# The second is MinIO's, of a CRC-32.
+_SPOILT = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
+# Answers to a header that is not known.
+_REFUSED = frozenset({400, 501})
+_FULL = {"ChecksumType": "FULL_OBJECT"}
 
 # An error is the root of its document.
 _HEAD = 512
@@ -52,23 +65,37 @@ class S3Uploader(UploaderBase):
     """One object."""
 
     shape = Shape(
-        "parts", S3Store.dialect, hashed=True, least=_LEAST, most=_MOST, count=_COUNT, combined=combined
+        "parts",
+        S3Store.dialect,
+        hashed=True,
+        summed=True,
+        least=_LEAST,
+        most=_MOST,
+        count=_COUNT,
+        combined=combined,
     )
 
     def __init__(self, store: S3Store, options: Options) -> None:
         self._store, self._lines = store, Lines(options)
         self.identity = store.identity
+        self._sums = True  # whether it has refused none so far
+        self._summed: set[str] = set()  # the sessions that keep them
         if least := options.store.get("least_part"):
             self.shape = replace(self.shape, least=_bytes(least))
 
     def put(self, body: Body) -> Told:
         """PutObject."""
-        return _told(self._ask("PutObject", {"ContentMD5": _base64(body.md5)}, body))
+        params = {"ContentMD5": _base64(body.md5)}
+        return _told(self._with_sum("PutObject", params, {"ChecksumCRC32": _crc32(body.crc32)}, body))
 
     def begin(self, size: int) -> Told:
         """CreateMultipartUpload."""
-        got = self._ask("CreateMultipartUpload", {})
+        got = self._with_sum("CreateMultipartUpload", {}, {"ChecksumAlgorithm": "CRC32", **_FULL})
         session = _one("UploadId", got)
+        if _keeps(
+            got.headers.get("x-amz-checksum-algorithm", ""), got.headers.get("x-amz-checksum-type", "")
+        ):
+            self._summed.add(session)
         if got.status == 200 and not session:
             raise StoreFault("protocol", "protocol: CreateMultipartUpload was answered without an UploadId")
         return _told(got, session=session)
@@ -76,12 +103,16 @@ class S3Uploader(UploaderBase):
     def send(self, session: str, piece: Piece, body: Body) -> Told:
         """UploadPart."""
         params = {"UploadId": session, "PartNumber": piece.number, "ContentMD5": _base64(body.md5)}
+        if session in self._summed:
+            params["ChecksumCRC32"] = _crc32(body.crc32)
         return _told(self._ask("UploadPart", params, body))
 
     def look(self, session: str, after: str, last: int) -> Told:
         """ListParts, a thousand a page."""
         params = {"UploadId": session, **({"PartNumberMarker": int(after)} if after else {})}
         got = self._ask("ListParts", params)
+        if _keeps(_one("ChecksumAlgorithm", got), _one("ChecksumType", got)):
+            self._summed.add(session)
         more = _one("NextPartNumberMarker", got) if _one("IsTruncated", got) == "true" else ""
         try:
             parts = tuple(
@@ -95,9 +126,15 @@ class S3Uploader(UploaderBase):
     def commit(self, session: str, parts: Sequence[Stored]) -> Told:
         """CompleteMultipartUpload. It may answer 200 and then say in the body that it failed."""
         listed = [{"PartNumber": part.number, "ETag": part.tag} for part in parts]
-        params = {"UploadId": session, "MultipartUpload": {"Parts": listed}}
+        params: dict[str, Any] = {"UploadId": session, "MultipartUpload": {"Parts": listed}}
+        whole = crc32_of((part.crc32, part.size) for part in parts)
+        if session in self._summed and whole is not None:
+            for named, part in zip(listed, parts, strict=True):
+                named["ChecksumCRC32"] = _crc32(part.crc32)
+            params |= {"ChecksumCRC32": _crc32(whole), **_FULL}
         got = self._ask("CompleteMultipartUpload", params)
-        told = _told(got, headers={**got.headers, "etag": _one("ETag", got)})
+        made = {"etag": _one("ETag", got), "x-amz-checksum-crc32": _one("ChecksumCRC32", got)}
+        told = _told(got, headers={**got.headers, **{name: value for name, value in made.items() if value}})
         if told.done and "CompleteMultipartUploadResult>" not in _text(got):
             raise StoreFault("protocol", "protocol: CompleteMultipartUpload was answered without its result")
         return told
@@ -118,6 +155,18 @@ class S3Uploader(UploaderBase):
         """See Uploader.close."""
         self._lines.close()
 
+    def _with_sum(
+        self, operation: str, params: dict[str, Any], sums: dict[str, Any], body: Body | None = None
+    ) -> Got:
+        if not self._sums:
+            return self._ask(operation, params, body)
+        got = self._ask(operation, {**params, **sums}, body)
+        told = _told(got)
+        if told.status not in _REFUSED or told.spoilt:
+            return got
+        self._sums = False
+        return self._ask(operation, params, body)
+
     def _ask(self, operation: str, params: dict[str, Any], body: Body | None = None) -> Got:
         got = self._send(operation, params, body)
         return self._send(operation, params, body) if self._store.moved(got.status, got.headers) else got
@@ -137,8 +186,10 @@ def _told(got: Got, **also: Any) -> Told:
         status, code, reason = meaning(got.status, got.content)
         status = status if status >= 300 else 500  # whatever it is, it has not been done
     headers = {**also.pop("headers", got.headers), **({"x-reknit-reason": reason} if reason else {})}
-    gone, spoilt = code == "NoSuchUpload", code == "BadDigest"
-    return got.told(status=status, headers=headers, gone=gone, spoilt=spoilt, **also)
+    gone, spoilt = code == "NoSuchUpload", code in _SPOILT
+    return got.told(
+        status=status, headers=headers, gone=gone, spoilt=spoilt, crc32=_crc32_in(headers), **also
+    )
 
 
 def _one(name: str, got: Got) -> str:
@@ -152,6 +203,21 @@ def _find(name: str, xml: str) -> str:
 
 def _text(got: Got) -> str:
     return got.content.decode(errors="replace")
+
+
+def _keeps(algorithm: str, kind: str) -> bool:
+    """Whether an upload is one whose parts and whole have to come with a CRC-32."""
+    return (algorithm, kind) == ("CRC32", "FULL_OBJECT")
+
+
+def _crc32(value: int | None) -> str:
+    assert value is not None, "the shape is summed"
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
+
+
+def _crc32_in(headers: Mapping[str, str]) -> int | None:
+    found = offered(headers, etag_is_md5=False)
+    return next((int(one.value, 16) for one in found if one.algorithm == "crc32"), None)
 
 
 def _base64(md5: str) -> str:

@@ -33,6 +33,8 @@ class Body(Protocol):
     size: int
     md5: str
     """In hexadecimal, where the shape is `hashed`; else empty."""
+    crc32: int | None
+    """Where the shape is `summed`."""
 
     def blocks(self) -> Iterator[memoryview]:
         """From the first byte on, each time. Raises SourceError, which has to end the request unfinished."""
@@ -77,6 +79,7 @@ class Small:
     """The few bytes of a request without an object in it."""
 
     md5 = ""
+    crc32: int | None = None
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._data, self.size = data, len(data)
