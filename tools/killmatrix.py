@@ -16,10 +16,11 @@ ZOO = ROOT / "tests" / "saboteurs"
 sys.path.insert(0, str(ZOO))
 
 from _bases import Split, Trusting  # noqa: E402
-from _zoo import DEADLINE, Row, Zoo, cases_for, named_upload, scenarios, strict  # noqa: E402
-from sins import SINS, UPLOAD_SINS  # noqa: E402
+from _zoo import DEADLINE, Row, Zoo, cases_for, named_upload, scenarios, spread, strict, versioned  # noqa: E402
+from sins import SINS, UPLOAD_SINS, VERSION_SINS  # noqa: E402
 
 from midstream._registry import members  # noqa: E402
+from midstream._scenario import Loaded  # noqa: E402
 from midstream._verdict import FINE, MEANING, Verdict  # noqa: E402
 
 VARIANTS = 2
@@ -40,6 +41,11 @@ caught by is not counted for them.
 """
 
 
+VERSIONS = """
+## Versioned buckets
+
+Those for a bucket that keeps every version, with the saboteurs about versions that they catch on `moto`.
+"""
 UPLOADS = """
 ## Uploads
 
@@ -106,12 +112,20 @@ def verdicts(caught: dict[str, list[Row]]) -> str:
     return table(("verdict", "meaning", "deserved by"), lines)
 
 
-def catches(rows: dict[str, list[Row]]) -> str:
+def catches(rows: dict[str, list[Row]], chosen: Sequence[Loaded]) -> str:
     lines = []
-    for loaded in filter(strict, scenarios()):
+    for loaded in filter(strict, chosen):
         guilty = [n for n in rows if any(row.caught and row.scenario == loaded.id for row in rows[n])]
         lines.append((f"`{loaded.id}`", len(guilty), shown(sorted(guilty))))
     return table(("scenario", "catches", "for instance"), lines)
+
+
+def of_versions() -> str:
+    """What happens only where there are versions, for those whose sin is about them."""
+    with Zoo("moto") as zoo:
+        cases = [(loaded, variant) for loaded in versioned() for variant in spread(loaded, VARIANTS)]
+        rows = {name: zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases) for name in VERSION_SINS}
+    return catches(rows, versioned())
 
 
 def uploaders() -> str:
@@ -140,7 +154,9 @@ def page(rows: dict[str, list[Row]]) -> str:
         "\n## Verdicts\n",
         verdicts(caught),
         "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n",
-        catches(rows),
+        catches(rows, scenarios()),
+        VERSIONS,
+        of_versions(),
         UPLOADS,
         uploaders(),
     ]

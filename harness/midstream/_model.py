@@ -42,8 +42,10 @@ class ObjectModel(_Strict):
     ranges: bool = Field(True, description="whether the store honours Range")
     digest: bool = Field(True, description="whether the store offers a digest of the whole object")
     head: bool = Field(True, description="whether the store answers HEAD")
-    layout: Literal["plain", "multipart", "slo", "dlo"] = Field(
-        "plain", description="one piece, an S3 multipart upload, or a Swift large object (static or dynamic)"
+    layout: Literal["plain", "multipart", "versioned", "slo", "dlo"] = Field(
+        "plain",
+        description="one piece, an S3 multipart upload, in an S3 bucket that keeps every version, or a Swift "
+        "large object (static or dynamic)",
     )
 
     part: str = Field(

@@ -382,7 +382,7 @@ class Runner:
             if schedule.backends:
                 place.running.run_backends(None)
             if schedule.changes_objects:
-                place.running.delete(key)
+                place.running.purge(key)
                 place.running.delete(twin)
         facts = fold(evidence)
         judgement = self._trouble(outcome, key)

@@ -109,6 +109,60 @@ def test_cut(origin, whole, say, fast, tmp_path, end, at) -> None:
     assert all("x-amz-checksum-mode: ENABLED" in asked for asked in origin.asked)
 
 
+VERSION = "x-amz-version-id: v1\r\n"
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_the_version_that_was_begun(bucket, moto, fast, change) -> None:
+    """P10: in a versioned bucket what is replaced or deleted meanwhile is still had to its end."""
+    bucket.create_bucket(Bucket="versioned")
+    enabled = {"Status": "Enabled"}
+    bucket.put_bucket_versioning(Bucket="versioned", VersioningConfiguration=enabled)
+    bucket.put_object(Bucket="versioned", Key=change, Body=DATA)
+    store = open_store(f"s3://versioned/{change}", replace(fast, store={"endpoint_url": moto, **KEYS}))
+    first = store.open_range(0, None, None)
+    first.close()
+    if change == "replaced":
+        bucket.put_object(Bucket="versioned", Key=change, Body=b"another")
+    else:
+        bucket.delete_object(Bucket="versioned", Key=change)
+    rest = store.open_range(10, 19, first.headers["etag"])
+    assert (rest.status, bytes(rest.read(100))) == (206, DATA[10:20])
+    assert store.stat().status == (200 if change == "replaced" else 404)
+    assert store.open_range(10, 19, first.headers["etag"]).status == 206
+
+
+def test_a_resume_names_the_version(origin, whole, say, fast) -> None:
+    """The id of the first answer, signed, beside If-Match: the download is one version, whole."""
+    origin.script = [say(whole(DATA, extra=VERSION)[:-9])]
+    origin.then = lambda asked: say(whole(DATA, asked, extra=VERSION))
+    with open_stream("s3://bucket/k", options=replace(fast, store=settings(origin))) as stream:
+        assert stream.read() == DATA
+    assert [asked.split()[1] for asked in origin.asked] == ["/bucket/k", "/bucket/k?versionId=v1"]
+    assert 'If-Match: "a"' in origin.asked[1]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (404, "NoSuchVersion")])
+def test_a_version_that_is_not_to_be_had(origin, whole, say, fast, status, code) -> None:
+    """Removed, or not permitted: the object is asked for without it, from then on."""
+    origin.script = [say(whole(DATA, extra=VERSION)[:-9]), say(error(status, code))]
+    origin.script.append(say(whole(DATA, f"Range: bytes={len(DATA) - 9}-")[:-3]))
+    origin.then = lambda asked: say(whole(DATA, asked))
+    with open_stream("s3://bucket/k", options=replace(fast, store=settings(origin))) as stream:
+        assert stream.read() == DATA
+    targets = [asked.split()[1].removeprefix("/bucket/k") for asked in origin.asked]
+    assert targets == ["", "?versionId=v1", "", ""]
+
+
+def test_a_version_without_an_id_of_its_own(origin, whole, say, fast) -> None:
+    """`null` is the version of a suspended bucket: it is overwritten, so it pins nothing."""
+    origin.script = [say(whole(DATA, extra="x-amz-version-id: null\r\n")[:-9])]
+    origin.then = lambda asked: say(whole(DATA, asked))
+    with open_stream("s3://bucket/k", options=replace(fast, store=settings(origin))) as stream:
+        assert stream.read() == DATA
+    assert [asked.split()[1] for asked in origin.asked] == ["/bucket/k", "/bucket/k"]
+
+
 def signature(asked: str, secret: str) -> str:
     """The signature of a request as it arrived (Signature Version 4)."""
     request, *lines = asked.rstrip().split("\r\n")

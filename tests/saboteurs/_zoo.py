@@ -117,6 +117,11 @@ def scenarios() -> list[Loaded]:
     return [s for s in bundled() if applies(s, "origin", "http") and s.model.direction == "download"]
 
 
+def versioned() -> list[Loaded]:
+    """The downloads from a bucket that keeps every version, which the origin has none of."""
+    return [s for s in bundled() if s.model.object.layout == "versioned"]
+
+
 def uploads(store: str) -> list[Loaded]:
     """All uploads that are meant for a store."""
     kind = load("stores", store).kind

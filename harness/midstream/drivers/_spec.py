@@ -152,7 +152,8 @@ class Function(PythonDriver):
         names |= {
             a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
         }
-        return stars or self._name in names or "__getattr__" in names
+        # Names made when the module runs are in no source.
+        return stars or self._name in names or bool(names & {"__getattr__", "globals"})
 
     def load(self) -> None:
         """Find the function before the first job; raises ImportError or AttributeError."""

@@ -19,7 +19,7 @@ from midstream._registry import Availability
 from midstream.stores._changes import NOTHING_KNOWN, UnderWay
 
 CONTAINER = "midstream"  # the one bucket or container that cases use
-LAYOUTS = ("plain", "multipart", "slo", "dlo")
+LAYOUTS = ("plain", "multipart", "versioned", "slo", "dlo")
 OTHER = "-of-another"  # what an object is called whose name begins like that of the case
 UPLOADS = ("put", "multipart", "segments", "resumable")
 
@@ -31,8 +31,8 @@ class Traits:
     `validator`: strong (ETag), weak (W/ ETag), modified (Last-Modified only) or none. `framing`: length,
     chunked or close (close-delimited). `ranges`: whether Range is honoured. `digest`: whether a digest of the
     whole object is offered. `head`: whether HEAD is answered. `layout`: how the object is made, one of
-    `LAYOUTS`: plain, multipart (S3: of parts of 5 MiB), slo or dlo (Swift: a static or dynamic large object
-    of up to four segments).
+    `LAYOUTS`: plain, multipart (S3: of parts of 5 MiB), versioned (S3: in a bucket that keeps every version),
+    slo or dlo (Swift: a static or dynamic large object of up to four segments).
     """
 
     validator: str = "strong"
@@ -102,7 +102,14 @@ class RunningStore(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object and its segments; nothing happens when it does not exist."""
+        """Remove an object and its segments; nothing happens when it does not exist.
+
+        Where versions are kept, it is hidden behind a delete marker, as a client's DELETE would do it.
+        """
+
+    def purge(self, key: str) -> None:
+        """Remove an object with every version that is kept of it, and what marks it as deleted."""
+        self.delete(key)
 
     @abstractmethod
     def keys(self) -> list[str]:

@@ -24,7 +24,8 @@ from midstream._errors import HarnessError, SetupError, StoreDied, UsageError
 from midstream._parts import Endpoint
 from midstream.stores import Access, ObjectInfo, RunningStore, Traits, refusal
 from midstream.stores._bodies import body
-from midstream.stores._s3 import REGION, Keys, RunningS3, make_client, presign
+from midstream.stores._s3 import LAYOUTS, Keys, RunningS3, make_client
+from midstream.stores._s3_versions import VERSIONED, Versions
 
 if TYPE_CHECKING:
     import requests
@@ -141,7 +142,14 @@ class RunningS3Elsewhere(RunningS3):
     """
 
     def __init__(
-        self, name: str, endpoint: Endpoint, keys: Keys, folder: Path, bucket: str = "", version: str = ""
+        self,
+        name: str,
+        endpoint: Endpoint,
+        keys: Keys,
+        folder: Path,
+        bucket: str = "",
+        version: str = "",
+        layouts: tuple[str, ...] = LAYOUTS,
     ) -> None:
         # What is taken over from RunningS3 asks for the client and the keys, never for a process.
         own = own_name()
@@ -154,7 +162,10 @@ class RunningS3Elsewhere(RunningS3):
         self._folder = folder
         self._client = None
         self._lock = threading.Lock()
+        self._versions = Versions(self.call)
+        self.layouts = layouts
         self._bucket, self._prefix = (bucket, f"{own}/") if bucket else (own, "")
+        self._names = {VERSIONED: f"{own}-versioned"}  # of buckets, where that is not `_bucket`
         self._given = bool(bucket)
         if bucket:
             self.call(lambda s3: s3.head_bucket(Bucket=""))
@@ -169,32 +180,20 @@ class RunningS3Elsewhere(RunningS3):
             return self._client
 
     def _place(self, params: dict[str, Any], **_: Any) -> dict[str, Any]:
-        placed = {**params, "Bucket": self._bucket}
+        placed = {**params, "Bucket": self._names.get(params["Bucket"], self._bucket)}
         if "Key" in params:
             placed["Key"] = self._prefix + params["Key"]
         else:
             # for a listing; other calls without a key have no use for it
-            placed |= {"Prefix": self._prefix} if "MaxKeys" in params or "Prefix" in params else {}
+            below = self._prefix + params.get("Prefix", "")
+            placed |= {"Prefix": below} if "MaxKeys" in params or "Prefix" in params else {}
         return placed
 
     def keys(self) -> list[str]:
-        def listing(s3: Any) -> list[str]:
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket="", Prefix="")
-            return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
+        return [key.removeprefix(self._prefix) for key in super().keys()]  # noqa: SIM118 - it is no mapping
 
-        return [key.removeprefix(self._prefix) for key in self.call(listing)]
-
-    def access(self, key: str, base_url: str) -> Access:
-        base = base_url.rstrip("/")
-        env = {
-            "AWS_ACCESS_KEY_ID": self._keys.access,
-            "AWS_SECRET_ACCESS_KEY": self._keys.secret,
-            "AWS_ENDPOINT_URL": base,
-            "AWS_DEFAULT_REGION": REGION,
-        }
-        name = self._prefix + key
-        url = presign(f"{base}/{self._bucket}/{quote(name)}", self._keys)
-        return Access("s3", url, f"s3://{self._bucket}/{name}", env)
+    def _address(self, key: str) -> tuple[str, str]:
+        return self._names.get(self._versions.bucket(key), self._bucket), self._prefix + key
 
     def alive(self) -> bool:
         return self._line.alive()
@@ -203,6 +202,7 @@ class RunningS3Elsewhere(RunningS3):
         if not self._line.close():
             return
         try:
+            self._versions.remove()
             for key in self.keys():
                 self.delete(key)
             if not self._given:

@@ -95,7 +95,7 @@ def start_s3(
     if lack := check(own):
         own.rmdir()
         raise SetupError(f"{name}: {lack}; give a data folder on ext4 or xfs")
-    for sub in ("data", "home"):
+    for sub in ("data", "home", "versions"):
         (own / sub).mkdir()
     # HOME: neither reads nor leaves anything in the user's
     server = launch(found, own, arguments(own), {**env, "HOME": str(own / "home")}, ready)

@@ -15,9 +15,10 @@ from midstream._errors import HarnessError, StoreDied, UsageError
 from midstream._processes import ServerProcess
 from midstream.stores import CONTAINER, OTHER, Access, ObjectInfo, RunningStore, Traits, refusal
 from midstream.stores._bodies import body, pieces
+from midstream.stores._s3_versions import Versions
 
 REGION = "us-east-1"
-LAYOUTS = ("plain", "multipart")
+LAYOUTS = ("plain", "multipart", "versioned")
 UPLOADS = ("put", "multipart")
 PART = 5 * 2**20  # the least S3 takes for a part that is not the last
 SMALL_PART = 64 * 2**10  # and what stores that can be told so take, for cases that are quick
@@ -75,6 +76,8 @@ class Keys:
 class RunningS3(RunningStore):
     """An S3 store in a server process of ours, which it takes over together with its folder."""
 
+    layouts: tuple[str, ...] = LAYOUTS
+
     def __init__(self, name: str, server: ServerProcess, folder: Path, keys: Keys, version: str) -> None:
         self.id = name
         self.port = server.ready["port"]
@@ -85,6 +88,7 @@ class RunningS3(RunningStore):
         self._keys = keys
         self._client: Any = None
         self._lock = threading.Lock()
+        self._versions = Versions(self.call)
 
     def client(self) -> Any:
         """A boto3 client of the store itself; made when first needed: that takes a quarter of a second."""
@@ -108,12 +112,21 @@ class RunningS3(RunningStore):
         self.call(lambda s3: s3.create_bucket(Bucket=CONTAINER))
 
     def put(self, key: str, content: Content, traits: Traits) -> None:
-        if reason := refusal(self.id, LAYOUTS, traits):
+        if reason := refusal(self.id, self.layouts, traits):
             raise UsageError(reason)
+        versioned = traits.layout == "versioned"
+        if versioned != (self._where(key)["Bucket"] != CONTAINER):
+            self.purge(key)  # it was made the other way before
+        if versioned:
+            self._versions.adopt(key)
         if traits.layout == "multipart":
             self._put_parts(key, content)
         else:
-            self.call(lambda s3: s3.put_object(Bucket=CONTAINER, Key=key, Body=body(content)))
+            self.call(lambda s3: s3.put_object(**self._where(key), Body=body(content)))
+
+    def _where(self, key: str) -> dict[str, str]:
+        """Where an object lies, in the words of boto3."""
+        return {"Bucket": self._versions.bucket(key), "Key": key}
 
     def _put_parts(self, key: str, content: Content) -> None:
         if content.size <= PART:
@@ -133,7 +146,7 @@ class RunningS3(RunningStore):
     def stat(self, key: str) -> ObjectInfo | None:
         def head(s3: Any) -> ObjectInfo | None:
             try:
-                found = s3.head_object(Bucket=CONTAINER, Key=key)
+                found = s3.head_object(**self._where(key))
             except s3.exceptions.ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     return None
@@ -151,14 +164,18 @@ class RunningS3(RunningStore):
             return b""
 
         def get(s3: Any) -> bytes:
-            found = s3.get_object(Bucket=CONTAINER, Key=key, Range=f"bytes={start}-{end - 1}")
+            found = s3.get_object(**self._where(key), Range=f"bytes={start}-{end - 1}")
             data: bytes = found["Body"].read()
             return data
 
         return self.call(get)
 
     def delete(self, key: str) -> None:
-        self.call(lambda s3: s3.delete_object(Bucket=CONTAINER, Key=key))
+        self.call(lambda s3: s3.delete_object(**self._where(key)))
+
+    def purge(self, key: str) -> None:
+        if not self._versions.purge(key):
+            self.delete(key)
 
     def _unfinished(self, key: str) -> list[dict[str, str]]:
         """The uploads that were begun for the key, or one that it begins."""
@@ -200,14 +217,20 @@ class RunningS3(RunningStore):
             where = {"Bucket": CONTAINER, "Key": entry["Key"], "UploadId": entry["UploadId"]}
             self.call(lambda s3, where=where: s3.abort_multipart_upload(**where))  # type: ignore[misc]
         for name in (key, *self._named(key)):
-            self.delete(name)
+            self.purge(name)
 
     def keys(self) -> list[str]:
         def listing(s3: Any) -> list[str]:
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=CONTAINER)
+            listed = s3.get_paginator("list_objects_v2")
+            where = self._versions.buckets()
+            pages = (page for name in where for page in listed.paginate(Bucket=name, Prefix=""))
             return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
         return self.call(listing)
+
+    def _address(self, key: str) -> tuple[str, str]:
+        """Bucket and key as a driver is to name them."""
+        return self._versions.bucket(key), key
 
     def access(self, key: str, base_url: str) -> Access:
         base = base_url.rstrip("/")
@@ -217,11 +240,13 @@ class RunningS3(RunningStore):
             "AWS_ENDPOINT_URL": base,
             "AWS_DEFAULT_REGION": REGION,
         }
-        url = presign(f"{base}/{CONTAINER}/{quote(key)}", self._keys)
-        return Access("s3", url, f"s3://{CONTAINER}/{key}", env)
+        bucket, name = self._address(key)
+        url = presign(f"{base}/{bucket}/{quote(name)}", self._keys)
+        return Access("s3", url, f"s3://{bucket}/{name}", env)
 
     def upload_access(self, key: str, base_url: str) -> Access:
-        url = presign(f"{base_url.rstrip('/')}/{CONTAINER}/{quote(key)}", self._keys, "PUT")
+        bucket, name = self._address(key)
+        url = presign(f"{base_url.rstrip('/')}/{bucket}/{quote(name)}", self._keys, "PUT")
         return replace(self.access(key, base_url), url=url)
 
     def alive(self) -> bool:

@@ -25,13 +25,14 @@ from midstream.stores._elsewhere import (
     RunningSwiftElsewhere,
     SwiftLogin,
 )
-from midstream.stores._s3 import LAYOUTS, Keys
+from midstream.stores._s3 import Keys
 from midstream.stores._s3 import operation as s3_operation
 from midstream.stores._starting import installed, own_folder, require
 from midstream.stores._swift_objects import operation as swift_operation
 
 URL = "MIDSTREAM_EXTERNAL_URL"
 KINDS = ("http", "s3", "swift")
+S3_LAYOUTS = ("plain", "multipart")  # not every S3 keeps versions, nor lets everybody make a second bucket
 _T = TypeVar("_T")
 
 
@@ -101,7 +102,7 @@ class External(Store):
     kind: ClassVar[str] = cast(str, _FromEnvironment(lambda kind: kind))
     signed: ClassVar[bool] = cast(bool, _FromEnvironment(lambda kind: kind == "s3"))
     layouts: ClassVar[tuple[str, ...]] = cast(
-        "tuple[str, ...]", _FromEnvironment(lambda kind: LAYOUTS if kind == "s3" else ("plain",))
+        "tuple[str, ...]", _FromEnvironment(lambda kind: S3_LAYOUTS if kind == "s3" else ("plain",))
     )
 
     def available(self) -> Availability:
@@ -128,7 +129,7 @@ class External(Store):
         match settings.kind:
             case "s3":
                 keys = Keys(settings.access, settings.secret)
-                return RunningS3Elsewhere(self.id, endpoint, keys, own, settings.bucket)
+                return RunningS3Elsewhere(self.id, endpoint, keys, own, settings.bucket, layouts=S3_LAYOUTS)
             case "swift":
                 login = SwiftLogin(endpoint.path or "/auth/v1.0", settings.access, settings.secret)
                 return RunningSwiftElsewhere(self.id, endpoint, login, own)

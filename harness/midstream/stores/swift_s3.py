@@ -26,6 +26,7 @@ class SwiftS3(Store):
     leftovers: ClassVar[bool] = True
     under_way: ClassVar[Mapping[str, UnderWay]] = {
         "plain": KEPT_OPEN,
+        "versioned": KEPT_OPEN,
         "multipart": UnderWay(Delivers.OLD, "s3api keeps the parts of an object it replaces (measured)"),
         "multipart delete": SEAM,
     }

@@ -46,7 +46,8 @@ class VersityGW(Store):
         env = {"ROOT_ACCESS_KEY": KEYS.access, "ROOT_SECRET_KEY": KEYS.secret}
 
         def arguments(own: Path) -> list[str]:
-            return ["--port", "127.0.0.1:{port}", "--health", "/health", "posix", str(own / "data")]
+            posix = ["posix", "--versioning-dir", str(own / "versions"), str(own / "data")]
+            return ["--port", "127.0.0.1:{port}", "--health", "/health", *posix]
 
         return start_s3(
             self.id, folder, KEYS, arguments, env, "/health", lambda own: lacks_xattrs(self.id, own)

@@ -38,6 +38,7 @@ PART = 5 * 2**20  # of a multipart object; the least S3 takes
 LAID_OUT = (
     *(("plain", size) for size in (0, 12_345)),
     *(("multipart", size) for size in (PART + 1, 2 * PART)),
+    *(("versioned", size) for size in (0, 12_345)),
     *((layout, size) for layout in SEGMENTED for size in (1, 2, 5, 65_536)),
 )
 NOT_LAID_OUT = (("multipart", 0), ("multipart", PART), ("slo", 0), ("dlo", 0))
@@ -48,12 +49,14 @@ DEVIATIONS: Mapping[str, Mapping[str, str]] = {
         "if-range": "moto 5.2 reads Range without If-Range: a 206 for any value (measured)",
         "range-unit": "moto 5.2 takes any unit for bytes: lines=0-5 gives bytes 0-5 (measured)",
         "signature": "moto 5.2 checks no signature unless INITIAL_NO_AUTH_ACTION_COUNT is set (its docs)",
+        "delete-marker": "moto 5.2 answers 404 without x-amz-delete-marker (measured)",
     },
     "swift": {
         "if-range": "swift.common.swob evaluates Range, never If-Range: a 206 for any value (measured)"
     },
     "swift-s3": {
-        "if-range": "swift.common.swob evaluates Range, never If-Range: a 206 for any value (measured)"
+        "if-range": "swift.common.swob evaluates Range, never If-Range: a 206 for any value (measured)",
+        "delete-marker": "s3api of Swift 2.38 answers 404 without x-amz-delete-marker (measured)",
     },
 }
 
@@ -152,7 +155,7 @@ class StoreContract(AnyStoreContract):
 
     @property
     def deviations(self) -> Mapping[str, str]:
-        """Facet → sentence; facets are `if-range`, `range-unit` and `signature`."""
+        """Facet → sentence; facets are `if-range`, `range-unit`, `signature` and `delete-marker`."""
         return DEVIATIONS.get(self.store, {})
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -358,6 +361,34 @@ class StoreContract(AnyStoreContract):
             content = Content(size, seed=8, generation=generation)
             running.put(key, content, traits)
             assert running.read(key) == content.whole()
+        running.delete(key)
+
+    def test_versions(self, member: Store, running: RunningStore, base: str, key: str) -> None:
+        """A versioned object that is replaced and deleted is still had by its version, until it is purged."""
+        if reason := member.supports(Traits(layout="versioned")):
+            pytest.skip(reason)
+        first, second = (Content(1000, seed=10, generation=n) for n in (1, 2))
+        running.put(key, first, Traits(layout="versioned"))
+        access = running.access(key, base)
+        before = fetch(access.url).headers
+        running.put(key, second, Traits(layout="versioned"))
+        assert fetch(access.url).headers["x-amz-version-id"] != before["x-amz-version-id"]
+        assert running.read(key) == second.whole()
+        running.delete(key)
+        assert running.stat(key) is None
+        gone = fetch(access.url)
+        assert gone.status == 404
+        assert ("x-amz-delete-marker" in gone.headers) == ("delete-marker" not in self.deviations)
+        bucket = access.native.removeprefix("s3://").partition("/")[0]
+        client, where = _boto3_client(access.env), {"Bucket": bucket, "Key": key}
+        tied = {**where, "VersionId": before["x-amz-version-id"], "IfMatch": before["etag"]}
+        assert client.get_object(**tied, Range="bytes=500-")["Body"].read() == first.read(500, 500)
+        running.purge(key)
+        left = client.list_object_versions(Bucket=bucket, Prefix=key)
+        assert not left.get("Versions")
+        assert not left.get("DeleteMarkers")
+        running.put(key, first, Traits())
+        assert "x-amz-version-id" not in fetch(running.access(key, base).url).headers
         running.delete(key)
 
     def test_changed_under_way(

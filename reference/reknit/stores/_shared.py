@@ -19,7 +19,8 @@ class Shared:
     """Passes everything on. What one thread is told, the others heed: one renews the credentials and all go
     on with what it got, and none asks before a Retry-After that another was answered with (§10.2.3).
 
-    Stores keep no state but their credentials, so that nothing else needs a lock.
+    Stores keep no state but their credentials, and at most which version has which tag, of which no answer
+    takes back another: nothing else needs a lock.
     """
 
     def __init__(self, store: Store, options: Options) -> None:

@@ -10,8 +10,9 @@ Settings in `Options.store`, with the environment variables that stand in for th
     addressing      path, virtual or auto
 
 boto3 finds endpoint and credentials and signs; sending, retries, checksums and the body are ours. If-Match
-protects a resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range. Uploads are in
-_s3_upload.
+protects a resume: S3 evaluates it, and MinIO, moto and Swift's s3api ignore If-Range. Where the bucket keeps
+versions, a resume also names the one that was begun: what is replaced or deleted meanwhile is then still had
+to its end. Uploads are in _s3_upload.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect, content_length
+from reknit._validators import strong_etag
 from reknit.stores._base import Head, Response, settings
 from reknit.stores._uploader import Uploader
 from reknit.stores._wire import as_fault, ask, range_headers
@@ -47,6 +49,10 @@ _TRUE_STATUS = {"ExpiredToken": 401, "TokenRefreshRequired": 401, "RequestTimeou
 
 # Answers that may mean: right bucket, wrong region.
 _ELSEWHERE = frozenset({301, 307, 400})
+
+# Answers that may be about the version only: it is removed, or the permission s3:GetObjectVersion is lacking,
+# which is another one than s3:GetObject.
+_NOT_BY_VERSION = frozenset({403, 404})
 
 _OURS = ("endpoint_url", "least_part")  # settings that the client is not made with
 
@@ -89,16 +95,25 @@ class S3Store:
     def __init__(self, bucket: str, key: str, options: Options) -> None:
         self._target = {"Bucket": bucket, "Key": key}
         self._options = options
+        self._versions: dict[str, str] = {}  # entity tag -> version id, as answers told them
         self._adopt(_settings(options.store))
         self.identity = f"s3 {self._settings['endpoint_url']} {bucket}/{key}"
 
     def stat(self) -> Response:
         """HeadObject."""
-        return self._ask("HEAD", {})
+        return self._noted(self._ask("HEAD", {}))
 
     def open_range(self, first: int, last: int | None, etag: str | None) -> Response:
-        """GetObject, with Range and If-Match for a resume."""
-        return self._ask("GET", range_headers(first, last, "IfMatch", etag))
+        """GetObject, with Range and If-Match for a resume, of the version that had the tag."""
+        params = range_headers(first, last, "IfMatch", etag)
+        version = self._versions.get(params.get("IfMatch", ""))
+        if version is not None:
+            answer = self._ask("GET", {**params, "VersionId": version})
+            if answer.status not in _NOT_BY_VERSION:
+                return answer
+            answer.close()
+            self._versions.pop(params["IfMatch"], None)
+        return self._noted(self._ask("GET", params))
 
     def renew(self) -> bool:
         """Ask the caller for new settings."""
@@ -107,6 +122,13 @@ class S3Store:
             return False
         self._adopt(_settings({**self._settings, **fresh}))
         return True
+
+    def _noted(self, answer: Response) -> Response:
+        """The same, its version remembered. `null` pins nothing: a suspended bucket overwrites it."""
+        tag, version = strong_etag(answer.headers), answer.headers.get("x-amz-version-id", "null")
+        if answer.status in (200, 206) and tag is not None and version != "null":
+            self._versions[tag] = version
+        return answer
 
     def _adopt(self, found: dict[str, str]) -> None:
         self._settings = found

@@ -112,6 +112,15 @@ def test_package_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.Monke
     assert not resolve("py:breaks.inner:f").available().available
 
 
+def test_names_that_a_module_makes(tmp_path: Path) -> None:
+    """A function that is only there once the module has run is in no source; a slip of spelling is told."""
+    path = tmp_path / "made.py"
+    path.write_text("globals().update({'a_client': print})")
+    assert resolve(f"py:{path}:a_client").available().available
+    path.write_text("def a_client(job): ...")
+    assert "defines no 'a_cleint'" in resolve(f"py:{path}:a_cleint").available().reason
+
+
 def test_command_fills_its_places(tmp_path: Path) -> None:
     """Each place is filled where it stands, in one word, whatever is in it."""
     driver = resolve("cmd:x --to={dest} '{url} {native}' {kind} {{other}}")
