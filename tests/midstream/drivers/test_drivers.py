@@ -31,6 +31,14 @@ class TestReknitRandom(DriverContract):
     driver = "reknit-random"
 
 
+class TestReknitIetf(DriverContract):
+    driver = "reknit-ietf"
+
+
+class TestReknitPut(DriverContract):
+    driver = "reknit-put"
+
+
 class TestGlanceStock(DriverContract):
     driver = "glance-stock"
 

@@ -43,6 +43,25 @@ def test_reknit_uploads(tmp_path: Path, store: str) -> None:
     assert sum(c["verdict"] == "pass" for c in cases) >= 9
 
 
+RESUMABLE = (
+    "resumable-cut",
+    "resumable-answer-lost",
+    "resumable-killed",
+    "resumable-gone",
+    "resumable-more-than-sent",
+)
+
+
+@pytest.mark.parametrize(("driver", "more"), [("reknit-ietf", RESUMABLE), ("reknit-put", ())])
+def test_the_other_ways_to_upload_by_http(tmp_path: Path, driver: str, more: tuple[str, ...]) -> None:
+    """What tus does in reknit's own driver, the IETF's protocol and a plain PUT do as well."""
+    scenarios = tuple(name for name in UPLOADS if not more or name != "upload-answer-lost")
+    status, cases, said = run(tmp_path, *scenarios, *more, "--store", "origin", "--driver", driver)
+    assert status == 0, said
+    assert {c["verdict"] for c in cases} <= {"pass", "clean_failure"}, said
+    assert sum(c["verdict"] == "pass" for c in cases) >= (18 if more else 9)
+
+
 def test_a_naive_upload_is_caught(tmp_path: Path) -> None:
     """A loop that sends an open file again is caught, and what lies in the store is named."""
     words = ("upload-cut-mid-body", "--store", "moto", "--driver", "naive")
