@@ -29,6 +29,15 @@ class Digest:
     value: str
     source: str
 
+    @property
+    def field(self) -> dict[str, str]:
+        """Repr-Digest (RFC 9530 §3), by which a server may look at what it was sent; none for a CRC."""
+        for name, algorithm in _RFC9530.items():
+            if algorithm == self.algorithm:
+                value = base64.b64encode(bytes.fromhex(self.value)).decode()
+                return {"Repr-Digest": f"{name}=:{value}:"}
+        return {}
+
     @classmethod
     def parse(cls, text: str) -> Digest:
         """Read "sha256:…" as a caller writes it. Raises ValueError when it is not a digest we can compute."""

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,15 @@ def test_a_digest_is_verified(shelf, source, fast) -> None:
     """What the store says of the object is compared with the source."""
     shelf.digest = True
     assert upload(source, shelf.url, options=fast).verified == "sha256 (repr-digest)"
+
+
+def test_a_digest_that_is_known_goes_along(shelf, source, fast) -> None:
+    """RFC 9530 §3: so that the server may refuse what was damaged on the way. A CRC has no name there."""
+    sha256, crc32 = hashlib.sha256(DATA), f"{zlib.crc32(DATA):08x}"
+    upload(source, shelf.url, options=replace(fast, expect=f"sha256:{sha256.hexdigest()}"))
+    assert f"\nRepr-Digest: sha-256=:{b64encode(sha256.digest()).decode()}:\n" in f"{shelf.heads[0]}\n"
+    upload(source, shelf.url, options=replace(fast, expect=f"crc32:{crc32}"))
+    assert "Repr-Digest" not in shelf.heads[2]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])

@@ -187,6 +187,24 @@ def test_undisturbed(protocol: str, size: int) -> None:
     assert patches == (1 if size or protocol == "ietf" else 0)
 
 
+def test_a_digest_that_is_known_goes_along() -> None:
+    """RFC 9530 §3: the server makes no object of what was damaged on the way."""
+    content = b"0123456789"
+    expect = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    wire = Wire()
+    put("ietf", content, wire, expect=expect)
+    right(wire, content, None)
+
+    class Damaging(Wire):
+        def _carry_out(self, method: str, url: str, ours: Any, data: bytes, fault: Fault) -> Answer | None:
+            return super()._carry_out(method, url, ours, data.replace(b"5", b"6"), fault)
+
+    wire = Damaging()
+    with pytest.raises(Refused, match="400"):
+        put("ietf", content, wire, expect=expect)
+    assert wire.read() is None
+
+
 @pytest.mark.parametrize("protocol", ALL)
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_each_fault_at_each_request(protocol: str, size: int) -> None:

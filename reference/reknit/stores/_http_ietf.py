@@ -33,7 +33,9 @@ class Ietf(Resumable):
             return got.told()
         if _TYPE not in got.headers.get("accept-patch", ""):
             return saying(got, 501, "it offers no resumable uploads: no Accept-Patch for them")
-        got = self._ask("PUT", self._target.url, {"Upload-Complete": "?0", "Upload-Length": str(size)})
+        digest = self._options.expected.field if self._options.expected else {}
+        told_before = {"Upload-Complete": "?0", "Upload-Length": str(size), **digest}
+        got = self._ask("PUT", self._target.url, told_before)
         if not 200 <= got.status < 300:
             return got.told()
         session, told = self._begun(got), self._told(got)

@@ -105,10 +105,11 @@ class HttpUploader(UploaderBase):
     def __init__(self, url: str, options: Options) -> None:
         self._store, self._lines = connect(url, options), Lines(options)
         self.identity = self._store.identity
+        self._digest = options.expected.field if options.expected else {}
 
     def put(self, body: Body) -> Told:
-        """PUT."""
-        return self._store.sent_by(self._lines, "PUT", {}, body)
+        """PUT, with the digest that the caller has told: taking one first would be a second pass."""
+        return self._store.sent_by(self._lines, "PUT", self._digest, body)
 
     def stat(self) -> Told:
         """HEAD."""
