@@ -81,8 +81,13 @@ class Tally:
             self.broken += 1
 
     @property
+    def idle(self) -> bool:
+        """Whether not one case could be run: as if nothing had been selected, and no success."""
+        return set(self.verdicts) == {Verdict.NOT_APPLICABLE.value}
+
+    @property
     def exit_status(self) -> int:
-        return 3 if self.harness else 1 if self.broken else 0
+        return 3 if self.harness else 1 if self.broken else 2 if self.idle else 0
 
 
 class Campaign:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 RECORD = 32
+TELLS_OFFSET = 2 * RECORD - 1  # so many consecutive bytes hold a whole record, wherever they begin
 BLOCK_RECORDS = 4096  # 16**3: three digits tell a record from the others of its block
 BLOCK = RECORD * BLOCK_RECORDS
 DRAWN, NUMBER, SLOT, SYNC = 0, 20, 28, 31  # where the parts of a record start

@@ -76,6 +76,8 @@ def _words(problem: Mapping[str, Any]) -> str:
             return f"must be at most {context['le']:g}"
         case "string_too_short" | "too_short" if context["min_length"] == 1:
             return "must not be empty"
+        case "string_pattern_mismatch":
+            return f"must fit {context['pattern']}, not {_shown(problem['input'])}"
         case "string_too_short":
             return f"must have at least {context['min_length']} characters"
         case _:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from midstream._content import Run
 from midstream._errors import HarnessError, MidstreamError, SetupError
-from midstream._runner import CONTROL, CONTROL_UPLOAD, Case, Place, Result, Runner, lacks, without
+from midstream._runner import CONTROL, CONTROL_UPLOAD, CONTROLS, Case, Place, Result, Runner, lacks, without
 from midstream._scenario import schedule_of
 from midstream._schedule import Schedule
 from midstream._verdict import Verdict
@@ -45,8 +45,12 @@ class Control:
             self.answer = "pass"
             return
         judgement = result.judgement
-        self.answer = f"{judgement.verdict.value}: {judgement.diagnosis}"
-        self.tries = self.tries - 1 if judgement.level == "harness" else 0
+        told = f"{judgement.verdict.value}: {judgement.diagnosis}"
+        if judgement.level == "harness":
+            self.answer, self.tries = f"the control case without faults: {told}", self.tries - 1
+        else:
+            self.answer = f"the driver fails without any fault: {told}; see {result.case.replay}"
+            self.tries = 0
 
 
 def _quick_folder() -> str | None:
@@ -85,7 +89,9 @@ class Grounds:
         schedule = schedule_of(case.variant)
         if reason := next(filter(None, self._obstacles(case, schedule)), None):
             return without(case, Verdict.NOT_APPLICABLE, reason)
-        control = self._control(case, process)
+        # A control that is run by its name stands for itself: it is how to see why the others are not run.
+        itself = CONTROLS.get(case.scenario.id) is case.scenario
+        control = "pass" if itself else self._control(case, process)
         if not schedule.backends:
             return Runner(self.place(case.store, case.injector), process).run(case, control)
         with self._alone:
@@ -127,7 +133,9 @@ class Grounds:
             known = self._controls.setdefault(key, Control())
             if known.open:
                 scenario = CONTROL_UPLOAD if direction == "upload" else CONTROL
-                control = replace(case, scenario=scenario, variant=next(scenario.variants(case.seed)))
+                control = replace(
+                    case, scenario=scenario, variant=next(scenario.variants(case.seed)), folder=""
+                )
                 known.ended(Runner(self.place(case.store, case.injector), process).run(control))
             return known.answer
 

@@ -34,7 +34,7 @@ def judge(seen: Seen) -> Judgement:
     """The verdict of a case; pure and total."""
     facts, expect, outcome = seen.facts, seen.expect, seen.outcome
     if seen.control != "pass":
-        return Judgement(Verdict.HARNESS_ERROR, "harness", f"the control case without faults: {seen.control}")
+        return Judgement(Verdict.HARNESS_ERROR, "harness", seen.control)
     if facts.trouble:
         return Judgement(Verdict.HARNESS_ERROR, "harness", "; ".join(list(dict.fromkeys(facts.trouble))[:3]))
     if problem := _ours(seen):

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from midstream._content import TELLS_OFFSET
+
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 BRACES = re.compile(r"\{([a-z_]+)\}")
 MAX_SIZE = 1 << 40
@@ -58,6 +60,16 @@ class ObjectModel(_Strict):
             return 0, size
         first, last = map(int, self.part.split("-"))
         return first, max(0, min(last + 1, size) - first)
+
+    @field_validator("part")
+    @classmethod
+    def _recognizable(cls, value: str) -> str:
+        first, last = map(int, value.split("-")) if value else (0, TELLS_OFFSET)
+        if last - first + 1 < TELLS_OFFSET:
+            raise ValueError(
+                f"{value!r}: at least {TELLS_OFFSET} bytes, or nobody can tell where they come from"
+            )
+        return value
 
     @field_validator("size")
     @classmethod

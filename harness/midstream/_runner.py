@@ -63,6 +63,7 @@ expect.restart = true
 """,
     "the control case of uploads",
 )
+CONTROLS = {loaded.id: loaded for loaded in (CONTROL, CONTROL_UPLOAD)}
 
 
 def slug(text: str, limit: int = 40) -> str:
@@ -319,7 +320,8 @@ class Runner:
         self.process = process
 
     def run(self, case: Case, control: str = "pass") -> Result:
-        """Run a case to its verdict. What goes wrong inside is a harness error of this case.
+        """Run a case to its verdict. What goes wrong inside is a harness error of this case, and so is a
+        control that did not pass; `control` says then what is to be told of it.
 
         Raises UsageError for a schedule that does not read.
         """
@@ -329,7 +331,7 @@ class Runner:
         if reason := lacks(self.place.store, case.scenario.model):
             return without(case, Verdict.NOT_APPLICABLE, reason)
         if control != "pass":
-            return without(case, Verdict.HARNESS_ERROR, f"the control case without faults: {control}")
+            return without(case, Verdict.HARNESS_ERROR, control)
         try:
             return self._run(case, schedule)
         except MidstreamError as error:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from midstream._campaign import Campaign, Matrix, Tally
 from midstream._catalog import read_scenarios, scenario_folder
 from midstream._errors import HarnessError, SetupError, UsageError
 from midstream._registry import load, members
-from midstream._runner import Result
+from midstream._runner import CONTROLS, Result
 from midstream._scenario import Loaded, parse_values, schedule_of, select
+from midstream._verdict import Verdict
 from midstream._xfail import KnownFailures
 from midstream.drivers import Driver
 from midstream.drivers._spec import require, resolve
@@ -61,8 +62,9 @@ def matrix(
     seed: int,
     *,
     folder: Path | None = None,
+    control: Loaded | None = None,
 ) -> Matrix:
-    """Resolve names to what is run; raises UsageError or SetupError."""
+    """Resolve names to what is run, or to a control case; raises UsageError or SetupError."""
     chosen: list[tuple[Driver, str]] = []
     for spec in dict.fromkeys(drivers):
         driver = resolve(spec)
@@ -70,7 +72,8 @@ def matrix(
     store_members: list[Store] = _available("stores", stores)
     injector_members: list[Injector] = _available("injectors", injectors)
     place = "" if folder is None else str(folder)
-    return Matrix(_scenarios(globs, folder), chosen, store_members, injector_members, seed, folder=place)
+    scenarios = [control] if control else _scenarios(globs, folder)
+    return Matrix(scenarios, chosen, store_members, injector_members, seed, folder=place)
 
 
 def one_case(
@@ -80,7 +83,8 @@ def one_case(
     found = re.fullmatch(r"([a-z0-9-]+)(?:\[(.*)\])?", spec, re.DOTALL)
     if not found:
         raise UsageError(f"replay {spec!r}: use SCENARIO or SCENARIO[name=value;...]")
-    whole = matrix([found[1]], [driver], [store], [injector], seed, folder=folder)
+    control = CONTROLS.get(found[1]) if folder is None else None
+    whole = matrix([found[1]], [driver], [store], [injector], seed, folder=folder, control=control)
     loaded = whole.scenarios[0]
     values = parse_values(found[2] or "")
     if not values and loaded.model.vary:
@@ -200,12 +204,15 @@ def _execute(
 ) -> int:
     reports = _Reports(_info(matrix, out, total, version))
     summary: dict[tuple[str, str, str], Counter[str]] = {}
+    obstacles: dict[tuple[str, str, str], Counter[str]] = {}
 
     def on_result(result: Result) -> None:
         record = result.record()
         reports.case(record, result)
         key = (record["driver"], record["store"], record["injector"])
         summary.setdefault(key, Counter())[record["verdict"]] += 1
+        if record["verdict"] == Verdict.NOT_APPLICABLE:
+            obstacles.setdefault(key, Counter())[record["diagnosis"]] += 1
         screen.case(record)
         if wire:
             for line in wire_lines(result):
@@ -227,10 +234,27 @@ def _execute(
         reports.discard()
         screen.close()
     screen.table(summary)
+    for text in nothing_proved(summary, obstacles):
+        screen.line(text)
     if interrupted:
         screen.line(f"interrupted after {sum(tally.verdicts.values())} of {total} cases")
     screen.line(f"report: {out / 'index.html'}  (results.json, junit.xml and cases/ beside it)")
     return interrupted or tally.exit_status
+
+
+def nothing_proved(
+    summary: Mapping[tuple[str, str, str], Counter[str]],
+    obstacles: Mapping[tuple[str, str, str], Counter[str]],
+) -> list[str]:
+    """Who took part in no case at all, and mostly why: a row of zeros must not look like a success."""
+    lines = []
+    for (driver, store, injector), verdicts in summary.items():
+        if set(verdicts) == {Verdict.NOT_APPLICABLE.value}:
+            [(why, _)] = obstacles[driver, store, injector].most_common(1)
+            lines.append(
+                f"nothing was proved about {driver} on {store} through {injector}: no case applies ({why})"
+            )
+    return lines
 
 
 def wire_lines(result: Result) -> list[str]:

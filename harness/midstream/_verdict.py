@@ -154,7 +154,7 @@ class Seen:
     facts: Facts
     object_size: int
     specs: Sequence[str] = ()
-    control: str = "pass"  # how the control case without faults ended
+    control: str = "pass"  # or what is to be said of the control case without faults
     findings: Sequence[Finding] = field(default=())
     harmed: bool = False  # a fault ends servers behind the store: from then on its errors are asked for
     upload: bool = False  # `sink` is then what the store holds under the object's name

@@ -62,6 +62,42 @@ def test_exit_status(box: Box, driver: str, status: int, verdict: str) -> None:
     assert box.leftovers() == []
 
 
+def test_a_driver_that_is_never_right(box: Box) -> None:
+    """Nothing is said of the faults, but the control case is named, and by its name it is run and judged."""
+    box.scenario()
+    (line,) = re.findall(
+        r"the driver fails without any fault: foreign: .*; see midstream (.*)",
+        box.run(driver="never_right").out,
+    )
+    words = shlex.split(line)
+    assert words[:2] == ["replay", "control"]
+    shown = box(*words, "--out", str(box.out))
+    (case,) = json.loads((box.out / "results.json").read_text())["cases"]
+    assert (shown.status, case["verdict"], case["level"]) == (1, "foreign", "must")
+    assert "driver said: ok" in shown.out
+    assert box("replay", "control", "--out", str(box.out)).status == 0
+    assert box("replay", "control-upload", "--out", str(box.out)).status == 0
+    box.scenario("control", HEAD)
+    own = box(
+        "replay", "control", "--driver", words[3], "--scenario-dir", str(box.scenarios), "--out", str(box.out)
+    )
+    assert own.status == 3
+
+
+def test_nothing_applies(box: Box) -> None:
+    """A run in which no case could take part is no success: said last, with the reason."""
+    box.scenario(text=HEAD + 'object.part = "3-999"')
+    command = "cmd:curl -o {dest} {url}"
+    alone = box.run(driver=command)
+    assert alone.status == 2
+    told = f"nothing was proved about {command} on origin through embedded: no case applies "
+    told += f"({command} fetches whole objects only)"
+    assert alone.out.splitlines()[-2] == told
+    assert json.loads((box.out / "results.json").read_text())["summary"] == {"not_applicable": 1}
+    both = box.run("--driver", "reknit", driver=command)
+    assert (both.status, told in both.out) == (0, True)
+
+
 def test_files(box: Box) -> None:
     """The four forms of the report hold every case under its name."""
     box.scenario(text=CUT.replace("[20000]", '[1, "50%", "100%-1"]'))
@@ -211,7 +247,7 @@ def test_known_failures(box: Box) -> None:
     listed.write_text("[[known]]\n")
     done = box.run("--xfail", str(listed))
     assert done.status == 2
-    assert done.line == f"midstream: --xfail {listed}: known[0].reason: Field required"
+    assert done.line == f"midstream: --xfail {listed}: known[0].reason: is missing"
 
 
 def test_fault_that_cannot_fire(box: Box) -> None:
@@ -269,7 +305,7 @@ def test_bad_input(box: Box, words: list[str], text: str) -> None:
     [
         ("nope = 1", "broken.toml: nope: unknown key; allowed: requirement"),
         ('faults = ["GET cut@x"]', "broken.toml: faults: fault 'GET cut@x': 'x' is no position"),
-        ('kind = "may"', "broken.toml: kind: Input should be 'must', 'should' or 'observe'"),
+        ('kind = "may"', "broken.toml: kind: must be 'must', 'should' or 'observe', not 'may'"),
         ("=", "broken.toml: not TOML: "),
     ],
 )

@@ -74,9 +74,21 @@ EARNED = [
     ),
     ("storms", Verdict.RETRY_STORM, "object requests, 40 allowed"),
     ("needs_no_network", Verdict.NOT_REACHED, "cut@20000:fin: never reached; the driver completed"),
-    ("never_right", Verdict.HARNESS_ERROR, "the control case without faults: foreign: none of the 5 bytes"),
-    ("returns", Verdict.HARNESS_ERROR, "the control case without faults: truncated: reported success, but"),
-    ("dies_of_a_signal", Verdict.HARNESS_ERROR, "the control case without faults: crash: killed by SIGKILL"),
+    (
+        "never_right",
+        Verdict.HARNESS_ERROR,
+        "the driver fails without any fault: foreign: none of the 5 bytes",
+    ),
+    (
+        "returns",
+        Verdict.HARNESS_ERROR,
+        "the driver fails without any fault: truncated: reported success, but",
+    ),
+    (
+        "dies_of_a_signal",
+        Verdict.HARNESS_ERROR,
+        "the driver fails without any fault: crash: killed by SIGKILL",
+    ),
     ("imports_what_is_not_there", Verdict.HARNESS_ERROR, "a_package_that_is_not_there"),
     ("no_such_function", Verdict.HARNESS_ERROR, "its process did not start: AttributeError"),
 ]
@@ -104,10 +116,12 @@ def test_commands_earn_theirs() -> None:
         'cmd:sh -c "echo hello > elsewhere" {dest}',
     )
     assert [r.judgement.verdict for r in results] == [Verdict.TRUNCATED, *[Verdict.HARNESS_ERROR] * 3]
-    assert [r.judgement.diagnosis for r in results[1:]] == [
-        "the control case without faults: needless_failure: exit status 3",
-        "the control case without faults: crash: killed by SIGSEGV",
-        "the control case without faults: truncated: reported success, but there is no file",
+    # Each with the line that shows it.
+    assert all("; see midstream replay control --driver " in r.judgement.diagnosis for r in results[1:])
+    assert [r.judgement.diagnosis.partition("; see ")[0] for r in results[1:]] == [
+        "the driver fails without any fault: needless_failure: exit status 3",
+        "the driver fails without any fault: crash: killed by SIGSEGV",
+        "the driver fails without any fault: truncated: reported success, but there is no file",
     ]
 
 
