@@ -16,7 +16,7 @@ ZOO = ROOT / "tests" / "saboteurs"
 sys.path.insert(0, str(ZOO))
 
 from _bases import Split, Trusting  # noqa: E402
-from _zoo import DEADLINE, Row, Zoo, cases_for, named_upload, scenarios, spread, strict, versioned  # noqa: E402
+from _zoo import DEADLINE, ELSEWHERE, Row, Zoo, cases_for, laid_out, named_upload, scenarios, spread, strict  # noqa: E402
 from sins import SINS, UPLOAD_SINS, VERSION_SINS  # noqa: E402
 
 from midstream._registry import members  # noqa: E402
@@ -41,10 +41,10 @@ caught by is not counted for them.
 """
 
 
-VERSIONS = """
-## Versioned buckets
+OTHERS = """
+## Objects that the origin cannot make
 
-Those for a bucket that keeps every version, with the saboteurs about versions that they catch on `moto`.
+Versioned buckets and Swift's dynamic large objects, with the saboteurs about versions that are caught there.
 """
 UPLOADS = """
 ## Uploads
@@ -112,20 +112,23 @@ def verdicts(caught: dict[str, list[Row]]) -> str:
     return table(("verdict", "meaning", "deserved by"), lines)
 
 
-def catches(rows: dict[str, list[Row]], chosen: Sequence[Loaded]) -> str:
-    lines = []
+def catches(rows: dict[str, list[Row]], chosen: Sequence[Loaded]) -> list[tuple[object, ...]]:
+    lines: list[tuple[object, ...]] = []
     for loaded in filter(strict, chosen):
         guilty = [n for n in rows if any(row.caught and row.scenario == loaded.id for row in rows[n])]
         lines.append((f"`{loaded.id}`", len(guilty), shown(sorted(guilty))))
-    return table(("scenario", "catches", "for instance"), lines)
+    return lines
 
 
-def of_versions() -> str:
-    """What happens only where there are versions, for those whose sin is about them."""
-    with Zoo("moto") as zoo:
-        cases = [(loaded, variant) for loaded in versioned() for variant in spread(loaded, VARIANTS)]
-        rows = {name: zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases) for name in VERSION_SINS}
-    return catches(rows, versioned())
+def elsewhere() -> str:
+    """What happens only to objects that the origin cannot make, for those whose sin is about versions."""
+    lines = []
+    for layout, store in ELSEWHERE.items():
+        cases = [(loaded, variant) for loaded in laid_out(layout) for variant in spread(loaded, 9)]
+        with Zoo(store) as zoo:
+            rows = {name: zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases) for name in VERSION_SINS}
+        lines += [(store, *line) for line in catches(rows, laid_out(layout))]
+    return table(("store", "scenario", "catches", "for instance"), lines)
 
 
 def uploaders() -> str:
@@ -154,9 +157,9 @@ def page(rows: dict[str, list[Row]]) -> str:
         "\n## Verdicts\n",
         verdicts(caught),
         "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n",
-        catches(rows, scenarios()),
-        VERSIONS,
-        of_versions(),
+        table(("scenario", "catches", "for instance"), catches(rows, scenarios())),
+        OTHERS,
+        elsewhere(),
         UPLOADS,
         uploaders(),
     ]

@@ -18,7 +18,7 @@ import random
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 RECORD = 32
@@ -76,17 +76,26 @@ def _block(seed: int, generation: int, index: int) -> bytes:
 
 @dataclass(frozen=True)
 class Content:
-    """One generation of one object: `size` bytes, any slice of which can be had without the rest."""
+    """One generation of one object: `size` bytes, any slice of which can be had without the rest.
+
+    Bytes before `joint` are still those of the generation before, as in a large object of which only the last
+    segment is new.
+    """
 
     size: int
     seed: int = 0
     generation: int = 1
+    joint: int = 0
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes [start, start + length), clamped to the object."""
         end = min(start + max(length, 0), self.size)
         if start >= end:
             return b""
+        if start < self.joint:
+            before = replace(self, generation=(self.generation - 2) % GENERATIONS + 1, joint=0)
+            middle = min(self.joint, end)
+            return before.read(start, middle - start) + self.read(middle, end - middle)
         first, last = start // BLOCK, (end - 1) // BLOCK
         if first == last:
             block = _block(self.seed, self.generation, first)

@@ -117,9 +117,13 @@ def scenarios() -> list[Loaded]:
     return [s for s in bundled() if applies(s, "origin", "http") and s.model.direction == "download"]
 
 
-def versioned() -> list[Loaded]:
-    """The downloads from a bucket that keeps every version, which the origin has none of."""
-    return [s for s in bundled() if s.model.object.layout == "versioned"]
+# What the origin cannot make of an object, and the store that does, for what happens only there.
+ELSEWHERE = {"versioned": "moto", "dlo": "swift"}
+
+
+def laid_out(layout: str) -> list[Loaded]:
+    """The downloads of objects that are made so."""
+    return [s for s in bundled() if s.model.object.layout == layout]
 
 
 def uploads(store: str) -> list[Loaded]:

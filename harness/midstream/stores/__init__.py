@@ -142,12 +142,15 @@ class RunningStore(ABC):
         """Remove an object together with what uploads of it have left."""
         self.delete(key)
 
-    def lose_segment(self, key: str) -> None:
-        """Delete the last segment of an object; raises UsageError when it is not made of segments."""
+    def lose_segment(self, key: str) -> int:
+        """Delete the last segment of an object; the byte it began at.
+
+        Raises UsageError when it is not made of segments.
+        """
         raise UsageError(f"{self.id}: {key!r} has no segments")
 
-    def change_segment(self, key: str) -> None:
-        """Overwrite the last segment of an object with the same bytes of its next generation.
+    def change_segment(self, key: str) -> int:
+        """Overwrite the last segment of an object with the same bytes of its next generation; its start.
 
         Raises UsageError when it is not made of segments.
         """

@@ -35,7 +35,7 @@ class UnderWay:
 
 
 def next_generation(content: Content) -> Content:
-    return replace(content, generation=content.generation % GENERATIONS + 1)
+    return replace(content, generation=content.generation % GENERATIONS + 1, joint=0)
 
 
 _REPLACED: Mapping[str, Callable[[Content], Content]] = {
@@ -52,8 +52,9 @@ NOTHING_KNOWN: Mapping[str, UnderWay] = MappingProxyType({})
 def change(running: RunningStore, key: str, content: Content, traits: Traits, action: str) -> Content | None:
     """Change an object that holds `content` in a way of `CHANGES`; what it holds now, None when nothing.
 
-    After the changes to a segment that is what the object should hold, had it not been damaged. Raises
-    UsageError for an object without segments, or that cannot be laid out in its new size.
+    A dynamic large object is what its segments are, so that another last one, or none, makes it another
+    object. Of a static one the content stays what it should be: it is damaged. Raises UsageError for an
+    object without segments, or that cannot be laid out in its new size.
     """
     if action in _REPLACED:
         content = _REPLACED[action](content)
@@ -62,9 +63,12 @@ def change(running: RunningStore, key: str, content: Content, traits: Traits, ac
         running.delete(key)
         return None
     elif action == "lose-segment":
-        running.lose_segment(key)
+        first = running.lose_segment(key)
+        return replace(content, size=first) if traits.layout == "dlo" else content
     elif action == "change-segment":
-        running.change_segment(key)
+        first = running.change_segment(key)
+        once = traits.layout == "dlo" and not content.joint  # changed again, it gets the same bytes
+        return replace(next_generation(content), joint=first) if once else content
     else:
         raise ValueError(f"{action!r} is none of {', '.join(CHANGES)}")
     return content

@@ -85,11 +85,11 @@ class RunningSwift(RunningStore):
         self._api.request("DELETE", _path(key), missing=True)
         self._segments.disown(key)
 
-    def lose_segment(self, key: str) -> None:
-        self._segments.lose(key)
+    def lose_segment(self, key: str) -> int:
+        return self._segments.lose(key)
 
-    def change_segment(self, key: str) -> None:
-        self._segments.change(key)
+    def change_segment(self, key: str) -> int:
+        return self._segments.change(key)
 
     def expire_credentials(self, access: Access | None = None) -> None:
         self._api.control(self._control, access.env["ST_USER"] if access else "")

@@ -60,13 +60,18 @@ class Segments:
         content, segments = self._made[key]
         return content, segments[-1]
 
-    def lose(self, key: str) -> None:
-        self._api.request("DELETE", self._last(key)[1].path, missing=True)
+    def lose(self, key: str) -> int:
+        """Remove the last one; the byte it began at."""
+        segment = self._last(key)[1]
+        self._api.request("DELETE", segment.path, missing=True)
+        return segment.first
 
-    def change(self, key: str) -> None:
+    def change(self, key: str) -> int:
+        """Overwrite the last one; the byte it begins at."""
         content, segment = self._last(key)
         data = body(next_generation(content), segment.first, segment.length)
         self._api.request("PUT", segment.path, data=data)
+        return segment.first
 
 
 def manifest(layout: str, segments: list[Segment]) -> tuple[str, dict[str, str], bytes]:

@@ -80,6 +80,18 @@ def test_blocks_are_the_whole(size: int) -> None:
     assert len(content.whole()) == size
 
 
+@pytest.mark.parametrize("generation", [1, 2, GENERATIONS])
+@pytest.mark.parametrize("joint", [0, 1, 300, 999, 1000])
+def test_an_object_of_two_generations(generation: int, joint: int) -> None:
+    """Before the joint are the bytes of the generation before, wherever a slice begins and ends."""
+    before = Content(1000, 7, (generation - 2) % GENERATIONS + 1)
+    new = Content(1000, 7, generation)
+    both = Content(1000, 7, generation, joint)
+    assert both.whole() == before.read(0, joint) + new.read(joint, 1000)
+    for start, length in ((0, 300), (299, 2), (300, 5), (10, 2000), (1000, 1), (5, 0)):
+        assert both.read(start, length) == both.whole()[start : start + length]
+
+
 def test_seeds_give_other_bytes() -> None:
     """Objects of two seeds differ, those of one seed do not."""
     assert Content(5000, 1).whole() == Content(5000, 1).whole() != Content(5000, 2).whole()
