@@ -364,6 +364,7 @@ class Runner:
             specs = [str(rule) for rule in schedule.rules]
             seen = Seen(expectation(model, wanted), outcome, sink, facts, size, specs)
             seen = replace(seen, upload=True, published=tuple(stage.published), orphans=stage.orphans)
+            seen = replace(seen, replaces=stage.replaces)
             judgement = judge(replace(seen, findings=run_all(seen)))
         return Result(case, judgement, outcome, facts, evidence, sink.runs)
 

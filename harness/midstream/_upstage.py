@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from midstream._content import Content, Run
 from midstream._errors import HarnessError, StoreDied, UsageError
@@ -172,6 +173,11 @@ class UploadStage(Stage):
                 done.wait(0.01)
 
     # --- after
+
+    @property
+    def replaces(self) -> str:
+        """The path of an object that was there before, as the driver is told it; "" where there is none."""
+        return urlsplit(self.access.url).path if self._model.existing and self.access else ""
 
     def sink(self, outcome: Outcome) -> Sink:
         """What the store holds under the object's name now."""

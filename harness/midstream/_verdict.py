@@ -160,6 +160,7 @@ class Seen:
     upload: bool = False  # `sink` is then what the store holds under the object's name
     published: Sequence[Sink] = ()  # and this what it held each time it said that it had published one
     orphans: Sequence[str] = ()  # and this what uploads left there that belongs to no object
+    replaces: str = ""  # uploads: the path of an older object that the driver is to replace
     total: int = -1  # the whole object's size, where `object_size` is that of the part asked for
 
     @property

@@ -120,6 +120,18 @@ class LeavesOutAFailedPart(BadUploader):
         self.again(lambda _: self.ask("POST", self.upload, None, text))
 
 
+@caught_by("moto", {"upload-replaces-another": "unsafe", "upload-fails-and-the-old-stays": "leak"})
+class DeletesTheOldFirst(BadUploader):
+    """Deletes the object that is there, then sends the new one."""
+
+    trips = ("gap",)
+
+    def send(self) -> None:
+        if not self.honest:
+            self.again(lambda _: self.absent(self.ask("DELETE", self.plain)))
+        super().send()
+
+
 @caught_by("moto", {"upload-of-any-size[size=256KiB+1]": "truncated|shifted"})
 class ForgetsTheLastPart(BadUploader):
     """Lists the parts that were done when it looked, while the last was under way (mlcommons/storage#593)."""

@@ -15,7 +15,7 @@ from midstream._verdict import FINE
 
 STORES = ("origin", "moto", "swift")
 SLICES = 4
-OF_UPLOADS = {"orphans", "part-list", "resent", "same-bytes", "status-query"}
+OF_UPLOADS = {"gap", "orphans", "part-list", "resent", "same-bytes", "status-query"}
 
 
 @pytest.fixture(scope="session")

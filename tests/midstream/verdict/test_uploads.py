@@ -219,3 +219,65 @@ def test_status_query() -> None:
     assert anew
     assert (anew.verdict, anew.level) == (Verdict.RESTARTED, "must")
     assert check("status-query", cut, failed, replace(asked, number=4), more) is None
+
+
+DELETED = put(1, "/b/a%20k", "delete_object", status=204, declared=None, received=0)
+
+
+def gap(*exchanges: Exchange, replaces: str = "/b/a k") -> Finding | None:
+    return check("gap", *exchanges, replaces=replaces)
+
+
+@pytest.mark.parametrize("operation", ["put_object", "put_manifest", "complete_upload"])
+def test_deleted_before_the_new_one(operation: str) -> None:
+    """Whatever makes the new object, the old one stays until then; what a client removes later is its own."""
+    new = put(2, "/b/a%20k?x=1", operation)
+    found = gap(DELETED, new)
+    assert found
+    assert (found.verdict, found.level) == (Verdict.UNSAFE, "must")
+    assert found.text == "request 1 deletes the object that is there before the new one is"
+    assert gap(replace(new, number=1), replace(DELETED, number=2)) is None
+    assert gap(DELETED, new, replaces="") is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        put(1, "/b/a%20k", "put_object", status=0, wire=0, end="cut"),
+        put(1, "/b/a%20k", "put_object", status=503, answered_by="fault"),
+        put(1, "/uploads/1", "append_upload"),
+    ],
+    ids=["no answer", "an answer of ours", "a resumable upload"],
+)
+def test_what_may_have_been_stored_is_its_own(stored: Exchange) -> None:
+    """A client that cannot know whether its object is there may remove it."""
+    assert gap(stored, replace(DELETED, number=2)) is None
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        put(1, "/b/a%20k", "put_object", whole=False),
+        put(1, "/b/a%20k", "put_object", status=403),
+        put(1, "/b/a%20k.tmp", "put_object"),
+    ],
+    ids=["broken off", "refused", "another name"],
+)
+def test_nothing_was_stored_before(before: Exchange) -> None:
+    """A request that stored nothing under that name makes the deletion no better."""
+    assert gap(before, replace(DELETED, number=2))
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        replace(DELETED, status=404),
+        replace(DELETED, target="/b_segments/a%20k/1"),
+        replace(DELETED, target="/b/a%20k?uploadId=u", operation="abort_upload"),
+        replace(DELETED, status=503, answered_by="fault"),
+    ],
+    ids=["nothing there", "a segment", "an abort", "refused"],
+)
+def test_deletions_that_leave_the_old_one(harmless: Exchange) -> None:
+    """Segments, uploads that are given up, and what the store did not delete."""
+    assert gap(harmless) is None
