@@ -37,7 +37,7 @@ def main() -> int:
     print(f"\nreknit: {judged - len(wrong)} of {judged} judged cases as they should be, on {stores} stores")
     print(f"        ({len(idle)} more were not applicable, never met their fault, or only observed).")
     print(f"naive:  {len(caught)} cases break a MUST.")
-    print(f"Report: {OUT / 'index.html'}")
+    print(f"Report: {OUT / 'index.html'} (until the next run without --out, which writes there, too)")
     return 1 if wrong or not caught else 0
 
 

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from midstream._errors import UsageError
 from midstream._grounds import Grounds
@@ -43,6 +44,7 @@ class Matrix:
     seed: int = 0
     only: Variant | None = None  # replay: this case and no other
     folder: str = ""  # where the scenario files are, when they are not the bundled ones
+    quick: bool = False  # the first case of each scenario alone
 
     def cases(self) -> Iterator[Case]:
         """Every case, in a fixed order."""
@@ -56,10 +58,16 @@ class Matrix:
                             continue
                         if loaded.model.direction not in driver.directions:
                             continue
-                        for variant in [self.only] if self.only else loaded.variants(self.seed):
+                        for variant in self.variants(loaded):
                             yield Case(
                                 loaded, variant, driver, version, store, injector.id, self.seed, self.folder
                             )
+
+    def variants(self, loaded: Loaded) -> Iterator[Variant]:
+        """Those of a scenario that are run."""
+        if self.only:
+            return iter([self.only])
+        return islice(loaded.variants(self.seed), 1 if self.quick else None)
 
     def count(self) -> int:
         return sum(1 for _ in self.cases())

@@ -181,6 +181,7 @@ class Scenario(_Strict):
         "download", description="whether the driver fetches the object or sends it"
     )
     kind: Kind = Field("must", description="must and should break a rule of that level; observe records only")
+    quick: bool = Field(False, description="whether `midstream run --quick` runs its first case")
     properties: list[str] = Field(min_length=1, description="ids of the properties it grounds: P1, P17")
     clauses: list[str] = Field(default=[], description="RFC sections or API pages: RFC 9110 section 14.4")
     references: list[str] = Field(default=[], description="public reports of drivers that got it wrong")

@@ -29,8 +29,8 @@ from midstream.reports import Report, RunInfo
 from midstream.stores import Store
 
 
-def _scenarios(globs: Sequence[str], folder: Path | None) -> list[Loaded]:
-    """The selected scenarios; files that no glob names are not even read."""
+def _scenarios(globs: Sequence[str], folder: Path | None, quick: bool) -> list[Loaded]:
+    """The selected scenarios, or the `quick` ones of them; files that no glob names are not even read."""
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--scenario-dir {folder}: no such folder")
     paths = sorted((folder or scenario_folder()).rglob("*.toml"))
@@ -39,7 +39,10 @@ def _scenarios(globs: Sequence[str], folder: Path | None) -> list[Loaded]:
         paths = [p for p in paths if p.stem in plain]
     if not paths:
         raise UsageError(f"--scenario-dir {folder}: no .toml file below it")
-    return select(read_scenarios(paths), globs)
+    chosen = select(read_scenarios(paths), globs)
+    if quick and not (chosen := [loaded for loaded in chosen if loaded.model.quick]):
+        raise UsageError("--quick: no selected scenario has `quick = true`")
+    return chosen
 
 
 def _available(family: str, ids: Iterable[str]) -> list[Any]:
@@ -63,6 +66,7 @@ def matrix(
     *,
     folder: Path | None = None,
     control: Loaded | None = None,
+    quick: bool = False,
 ) -> Matrix:
     """Resolve names to what is run, or to a control case; raises UsageError or SetupError."""
     chosen: list[tuple[Driver, str]] = []
@@ -72,8 +76,8 @@ def matrix(
     store_members: list[Store] = _available("stores", stores)
     injector_members: list[Injector] = _available("injectors", injectors)
     place = "" if folder is None else str(folder)
-    scenarios = [control] if control else _scenarios(globs, folder)
-    return Matrix(scenarios, chosen, store_members, injector_members, seed, folder=place)
+    scenarios = [control] if control else _scenarios(globs, folder, quick)
+    return Matrix(scenarios, chosen, store_members, injector_members, seed, folder=place, quick=quick)
 
 
 def one_case(

@@ -143,6 +143,12 @@ def run(
         Path | None,
         typer.Option(help="Run the scenario files below this folder instead of the bundled ones."),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="One case of each of the most telling scenarios, on origin if no store is named."
+        ),
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines even on a terminal.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Only the totals, no line for each failure.")
@@ -154,10 +160,11 @@ def run(
     matrix = _session.matrix(
         scenarios or [],
         driver or ["reknit"],
-        store or list(DEFAULT_STORES),
+        store or (["origin"] if quick else list(DEFAULT_STORES)),
         injector or ["embedded"],
         seed,
         folder=scenario_dir,
+        quick=quick,
     )
     status = _session.execute(
         matrix, out=out, jobs=jobs, xfail=xfail, version=version(), plain=plain, quiet=quiet

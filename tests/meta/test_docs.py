@@ -172,7 +172,7 @@ def test_options_in_the_prose(pages: dict[str, str]) -> None:
         o for p in APPS for c in commands(p).values() for q in c.params for o in [*q.opts, *q.secondary_opts]
     }
     known |= {"--version", "--help", "--midstream-store", "--midstream-scenario", "--midstream-injector"}
-    known |= {"--midstream-seed"}
+    known |= {"--midstream-seed", "--midstream-quick"}
     for page, text in pages.items():
         for option in re.findall(r"`(--[a-z-]+)", text):
             assert option in known, (page, option)

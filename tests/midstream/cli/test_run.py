@@ -84,6 +84,27 @@ def test_a_driver_that_is_never_right(box: Box) -> None:
     assert own.status == 3
 
 
+def test_quick(box: Box) -> None:
+    """The first case of each scenario that says so, on the origin; none is an error of usage."""
+    box.scenario()
+    words = [
+        "run",
+        "--quick",
+        "--driver",
+        "reknit",
+        "--scenario-dir",
+        str(box.scenarios),
+        "--out",
+        str(box.out),
+    ]
+    none = box(*words)
+    assert (none.status, none.line) == (2, "midstream: --quick: no selected scenario has `quick = true`")
+    box.scenario("b-quick", CUT.replace("[20000]", "[7, 20000]").replace("faults", "quick = true\nfaults"))
+    assert box(*words).status == 0
+    cases = json.loads((box.out / "results.json").read_text())["cases"]
+    assert [case["id"] for case in cases] == ["b-quick[at=7]:reknit:origin:embedded"]
+
+
 def test_nothing_applies(box: Box) -> None:
     """A run in which no case could take part is no success: said last, with the reason."""
     box.scenario(text=HEAD + 'object.part = "3-999"')

@@ -92,6 +92,42 @@ def test_a_broken_driver(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
+def test_a_broken_should(pytester: pytest.Pytester) -> None:
+    """A driver that only broke a SHOULD passes, with a warning that has the replay line; -W makes it fail."""
+    culprits = Path(__file__).parents[1] / "runner" / "culprits.py"
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def midstream_driver():
+            return "py:{culprits}:restarts"
+        """
+    )
+    result = run(pytester, *CUT)
+    outcomes = result.parseoutcomes()
+    assert (outcomes["passed"], outcomes["warnings"]) == (1, 1)
+    result.stdout.fnmatch_lines(
+        [
+            "*warnings summary*",
+            "*BrokenShould: restarted: * bytes fetched again*",
+            "*replay: midstream replay *",
+        ]
+    )
+    strict = run(pytester, *CUT, "-W", "error::midstream.pytest_plugin.BrokenShould")
+    assert strict.parseoutcomes()["failed"] == 1
+
+
+def test_quick(pytester: pytest.Pytester) -> None:
+    """A few cases of different scenarios, the first of each."""
+    pytester.makepyfile(RIGHT)
+    result = run(pytester, "--midstream-quick", "--collect-only", "-q")
+    names = [line.partition("[")[2] for line in result.outlines if "midstream[" in line]
+    scenarios = [name.partition("[")[0].partition("@")[0] for name in names]
+    assert 8 <= len(scenarios) == len(set(scenarios)) <= 20
+    assert "deleted-before-the-rest[at=50%]@origin]" in names  # the first of two
+
+
 def test_the_replay_line_works(pytester: pytest.Pytester) -> None:
     """The line that a failure ends with shows the same verdict."""
     pytester.makepyfile(BROKEN)

@@ -281,3 +281,15 @@ def test_most_scenarios_run_on_each_kind_of_store(store_kind):
     ids = {name for name, member in members if isinstance(member, Store) and member.kind == store_kind}
     meant = [s for s in scenarios() if {store_kind, *ids} & set(s.model.stores)]
     assert len(meant) > len(scenarios()) / 2
+
+
+@pytest.mark.parametrize("direction", ["download", "upload"])
+def test_quick_ones(direction: str) -> None:
+    """A first verdict takes seconds: few and small objects, and no silence that has to end."""
+    chosen = [s for s in _catalog.bundled() if s.model.quick and s.model.direction == direction]
+    assert 5 <= len(chosen) <= 15
+    for loaded in chosen:
+        first = next(loaded.variants(0))
+        assert first.size <= 2 << 20, loaded.id
+        assert not any(word in fault for fault in first.faults for word in ("stall", "forever")), loaded.id
+    assert {s.model.expect.outcome for s in chosen} >= {"complete", "failure", "either"}
