@@ -13,11 +13,12 @@ from pathlib import Path
 
 from midstream._content import Run
 from midstream._errors import HarnessError, MidstreamError, SetupError
+from midstream._processes import Janitor
 from midstream._runner import CONTROL, CONTROL_UPLOAD, CONTROLS, Case, Place, Result, Runner, lacks, without
 from midstream._scenario import schedule_of
 from midstream._schedule import Schedule
 from midstream._verdict import Verdict
-from midstream._workers import DriverProcess, Janitor
+from midstream._workers import DriverProcess
 from midstream.injectors import Injector, RunningInjector
 from midstream.stores import RunningStore, Store
 

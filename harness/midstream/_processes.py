@@ -122,6 +122,30 @@ class ServerProcess:
             os.close(exited)
 
 
+class Janitor:
+    """A small process that outlives the harness and tidies up behind it; see `midstream._janitor`."""
+
+    def __init__(self, *folders: Path) -> None:
+        script = Path(__file__).with_name("_janitor.py")
+        self._popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(script), *map(str, folders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Have it tidy up now, and wait for that."""
+        if self._popen.stdin:
+            self._popen.stdin.close()
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
 def _readable(fd: int, deadline: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)

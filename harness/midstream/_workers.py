@@ -351,27 +351,3 @@ def process_for(driver: Driver, folder: Path) -> DriverProcess:
     """The process kind a driver runs in, with a home of its own below `folder`."""
     home = Path(tempfile.mkdtemp(prefix="home-", dir=folder))
     return OneShot(driver, home) if isinstance(driver, CommandDriver) else WarmWorker(driver.id, home)
-
-
-class Janitor:
-    """A small process that outlives the harness and tidies up behind it; see `midstream._janitor`."""
-
-    def __init__(self, *folders: Path) -> None:
-        script = Path(__file__).with_name("_janitor.py")
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script), *map(str, folders)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def close(self) -> None:
-        """Have it tidy up now, and wait for that."""
-        if self._popen.stdin:
-            self._popen.stdin.close()
-        try:
-            self._popen.wait(10)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()

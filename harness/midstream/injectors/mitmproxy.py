@@ -24,6 +24,7 @@ from midstream._container import Container
 from midstream._errors import HarnessError, MidstreamError, SetupError
 from midstream._evidence import Event, Evidence
 from midstream._parts import Endpoint, Found, find
+from midstream._processes import Janitor
 from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import (
@@ -105,6 +106,7 @@ class Engine:
         self._sessions: dict[int, MitmproxySession] = {}
         self._acts = ThreadPoolExecutor(8, "midstream-mitmproxy-acts")
         self._process: Process | None = None
+        self._janitor: Janitor | None = None
         self._line: socket.socket | None = None
         self.version = ""
         self.lost = False
@@ -125,6 +127,8 @@ class Engine:
         return self._process.engine_pid if isinstance(self._process, EngineProcess) else None
 
     def _begin(self, found: Found) -> None:
+        if found.how != "binary":  # the process of a binary removes its folder, should we be killed
+            self._janitor = Janitor(self.folder)
         if found.how == "attach":
             self._process = Elsewhere()
             self._line = self._call(found.what)
@@ -318,6 +322,8 @@ class Engine:
             self._line.close()
         self._acts.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._janitor:
+            self._janitor.close()
 
 
 class MitmproxySession(Session):

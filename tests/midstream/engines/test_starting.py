@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from midstream import _parts
@@ -236,6 +237,35 @@ def test_a_mitmproxy_that_does_not_start(
     with pytest.raises(SetupError, match=message):
         mitmproxy.Engine(Found("mitmproxy", "binary", str(program(tmp_path, body))))
     assert not list(folders.iterdir())
+
+
+ATTACHED = """
+import sys
+from midstream._parts import Found
+from midstream.injectors.mitmproxy import Engine
+engine = Engine(Found("mitmproxy", "attach", sys.argv[1]))
+print(engine.bundle.read_text(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_owner_of_an_attached_mitmproxy_is_killed(tmp_path: Path) -> None:
+    """Killed without a word, it leaves nothing of the folder that drivers find the certificate in."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        words = [sys.executable, "-c", ATTACHED, f"http://127.0.0.1:{server.getsockname()[1]}"]
+        env = {**os.environ, "TMPDIR": str(tmp_path)}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=env) as owner:
+            line, _ = server.accept()
+            with line:
+                line.sendall(json.dumps({"kind": "ready", "version": "1", "bundle": "cert"}).encode() + b"\n")
+                assert owner.stdout
+                assert owner.stdout.readline() == "cert\n"
+                assert [path.name for path in tmp_path.glob("*/*")] == ["mitmproxy-ca-cert.pem"]
+                helpers = psutil.Process(owner.pid).children()
+                owner.kill()
+    psutil.wait_procs(helpers, timeout=30)
+    assert not list(tmp_path.iterdir())
 
 
 def test_faults_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from midstream._errors import HarnessError
+from midstream._processes import Janitor
 from midstream._verdict import Outcome
-from midstream._workers import Janitor, OneShot, WarmWorker, clean_environment, describe_exit, process_for
+from midstream._workers import OneShot, WarmWorker, clean_environment, describe_exit, process_for
 from midstream.drivers import CommandDriver, Job
 from midstream.drivers._spec import resolve
 
