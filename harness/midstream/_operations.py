@@ -33,6 +33,17 @@ OPERATIONS = {
 # Names for several operations, for scenarios that hold whatever way a driver sends an object.
 GROUPS = {"send_object": SENDS, "publish_object": PUBLISHES}
 
+# The methods of RFC 9110 section 9.3 first, then what others have registered (RFC 7237, RFC 5789, QUERY), and
+# what caches take: a rule for a method that is none of them is a slip.
+METHODS = tuple(
+    """
+    GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH COPY MOVE MKCOL PROPFIND PROPPATCH LOCK UNLOCK ACL
+    BASELINE-CONTROL BIND CHECKIN CHECKOUT LABEL LINK MERGE MKACTIVITY MKCALENDAR MKREDIRECTREF MKWORKSPACE
+    ORDERPATCH QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+    PURGE
+    """.split()  # noqa: SIM905 - as a list it would be a page long
+)
+
 _PLAIN = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object", "DELETE": "delete_object"}
 
 

@@ -18,6 +18,7 @@ request with the method TCP. The ordinal counts matching requests from 1: `#n`, 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from midstream._errors import UsageError
-from midstream._operations import GROUPS, OPERATIONS
+from midstream._operations import GROUPS, METHODS, OPERATIONS
 from midstream._positions import BadPosition, Position
 from midstream._registry import load
 from midstream._verbs import (
@@ -47,7 +48,7 @@ from midstream._verbs import (
 CONNECTION = "CONNECTION"
 TCP = "TCP"  # the method of a connection that is not read as HTTP
 _LINE = re.compile(
-    r"(?P<who>[A-Z]+|[a-z_]+|\*)(?P<path>/[^#\s]*)?"
+    r"(?P<who>[A-Z]+(?:-[A-Z]+)*|[a-z_]+|\*)(?P<path>/[^#\s]*)?"
     r"(?:#(?P<ordinal>\d+(?:-\d+|\+)?|\*))?\s+(?P<fault>[a-z][a-z0-9-]*)@(?P<position>[^:\s]+)"
     r"(?::(?P<value>.*))?"
 )
@@ -65,6 +66,19 @@ class FaultLike(Protocol):
 
 class BadSpec(UsageError):
     """A fault line that does not read; the message repeats the line and says what is wrong with it."""
+
+
+def _unknown(who: str) -> str:
+    """Why a rule for such requests can only be a slip; "" when it can be meant."""
+    if who.isupper():
+        what, known = "HTTP method", (*METHODS, TCP, CONNECTION)
+    else:
+        what, known = "operation", (*OPERATIONS, "*")
+    if who in known:
+        return ""
+    near = difflib.get_close_matches(who, known, 3)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no {what} {who!r}{meant} (known: {', '.join(known)})"
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,8 @@ class Rule:
         if not found:
             raise BadSpec(f"fault {text!r}: not of the form WHO[/PATH][#ORDINAL] FAULT@POSITION[:VALUE]")
         who = found["who"]
-        if who != "*" and not who.isupper() and who not in OPERATIONS:
-            raise BadSpec(f"fault {text!r}: no operation {who!r} (known: {', '.join(OPERATIONS)})")
+        if wrong := _unknown(who):
+            raise BadSpec(f"fault {text!r}: {wrong}")
         try:
             kind = load("faults", found["fault"])
             position = Position.parse(found["position"])

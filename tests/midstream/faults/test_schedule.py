@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream._operations import OPERATIONS
+from midstream._operations import METHODS, OPERATIONS
 from midstream._positions import PLACES
 from midstream._registry import members, names
 from midstream._schedule import BadSpec, Ordinals, Rule, Schedule
@@ -39,7 +39,7 @@ FAULTS = {
     ),
     "throttle": st.builds(Throttle, st.integers(1, 1 << 40)),
 }
-WHO = st.sampled_from(["GET", "PUT", "*", *OPERATIONS])
+WHO = st.sampled_from(["*", *METHODS, *OPERATIONS])
 PATH = st.sampled_from(["", "/", "/bucket/*", "/a/b%20c", "/[ab]?x/*"])
 ORDINAL = st.one_of(
     st.just(""),
@@ -215,8 +215,12 @@ def test_aim_keeps_the_rest() -> None:
         ("GET#1-x cut@5", "not of the form"),
         ("GET#0 cut@5", "ordinals start at 1"),
         ("GET#3-2 cut@5", "#3-2 counts no request"),
-        ("get_objekt cut@5", "no operation 'get_objekt' (known: get_object"),
+        ("get_objekt cut@5", "no operation 'get_objekt'; did you mean get_object or "),
         ("_ cut@5", "no operation '_'"),
+        ("FROB#1 cut@5", "no HTTP method 'FROB' (known: GET, HEAD, "),
+        ("FROB#1 cut@5", "PURGE, TCP, CONNECTION)"),
+        ("PROPFINDS cut@5", "no HTTP method 'PROPFINDS'; did you mean PROPFIND"),
+        ("CONNECTIONS refuse@accept", "did you mean CONNECTION or CONNECT"),
         ("GET kut@5", "no fault is called 'kut'; did you mean cut"),
         ("GET cut@nowhere", "'nowhere' is no position"),
         ("GET cut@5:gently", "not 'gently'"),
