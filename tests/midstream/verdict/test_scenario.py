@@ -53,7 +53,7 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ("nope = 1", "nope: unknown key; allowed: requirement, direction, kind, properties, clauses,"),
+        ("nope = 1", "nope: unknown key; allowed: requirement, direction, kind, quick, properties,"),
         ("object.nope = 1", "object.nope: unknown key; allowed: size, validator, framing, ranges, digest,"),
         ("expect.nope = 1", "expect.nope: unknown key; allowed: outcome, restart, refetch, "),
         ("object = 3", "object: must be a table, not 3"),
