@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import zlib
@@ -112,9 +113,14 @@ class FileSink:
             self._write(self._data, data, offset)
 
     def absorb(self, upto: int) -> Iterator[memoryview]:
-        """Count what was put up to there, without a hole, as held; give it out in blocks."""
-        buffer = memoryview(bytearray(min(_BLOCK, upto - self.held)))
-        while self.held < upto:
+        """Count what was put up to there, without a hole, as held; give it out in blocks.
+
+        A block is good until the one after the next is asked for.
+        """
+        buffers = [memoryview(bytearray(min(_BLOCK, upto - self.held))) for _ in range(2)]
+        for buffer in itertools.cycle(buffers):
+            if self.held == upto:
+                break
             with self._guard("cannot read the partial"):
                 size = os.preadv(self._data, [buffer[: upto - self.held]], self.held)
                 if not size:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 from reknit import stores
-from reknit._checksums import Digest, Hasher, proved, unproved
+from reknit._checksums import Digest, proved, unproved
 from reknit._errors import Changed, Refused, Unranged
 from reknit._filesink import FileSink
+from reknit._hashing import Hashing
 from reknit._options import Options, Progress, Report
 from reknit._pinned import by_head
 from reknit._plan import Plan, range_size
@@ -116,6 +117,7 @@ class Parallel:
         self._stopped = False
         self._writing = 0  # workers in the midst of a write
         self._error: BaseException | None = None
+        self._hashing = Hashing()
         self._verified: tuple[Digest, ...] = ()
         self._offers: tuple[Digest, ...] = version.digests
         # A wait ends when the download does; unless a test says how to wait.
@@ -138,6 +140,8 @@ class Parallel:
             for _ in self._sink.absorb(self._plan.frontier):
                 pass
             return self._give_up(error)
+        finally:
+            self._hashing.close()
         self._stop()
         if wrong is not None:
             self._empty()  # the path may have spoilt bytes: the plain transfer is the clean start that is due
@@ -170,8 +174,7 @@ class Parallel:
 
     def _follow(self) -> Digest | None:
         """Hash and mark the growing prefix until all of it is there; the first digest that differs."""
-        hashers: dict[str, Hasher] | None = None
-        wanted: tuple[Digest, ...] = ()
+        wanted: tuple[Digest, ...] | None = None
         while True:
             with self._changed:
                 while self._error is None and self._plan.frontier == self._sink.held < self._total:
@@ -180,19 +183,19 @@ class Parallel:
                     raise self._error
                 frontier, done = self._plan.frontier, self._plan.done
                 offers, resumes = self._offers, self.tally.resumes
-            if hashers is None:
+            if wanted is None:
                 wanted = self._options.wanted(offers)
-                hashers = {digest.algorithm: Hasher(digest.algorithm) for digest in wanted}
-                if hashers:
+                self._hashing = Hashing(wanted)
+                if self._hashing:
                     for kept in self._sink.kept():
-                        _update(hashers, kept)
+                        self._hashing.update(kept)
             for block in self._sink.absorb(frontier):
-                _update(hashers, block)
+                self._hashing.update(block)
             if self._progress is not None:
                 self._progress(Progress(done, self._total, resumes, self.tally.restarts))
             if frontier == self._total:
                 self._verified = wanted
-                return next((d for d in wanted if hashers[d.algorithm].hexdigest() != d.value), None)
+                return self._hashing.wrong(wanted)
 
     def _stop(self) -> None:
         """From here on no worker writes. They end by themselves: at the next byte, or the idle timeout."""
@@ -298,8 +301,3 @@ class _Piece:
 
     def pause(self) -> None:
         pass
-
-
-def _update(hashers: Mapping[str, Hasher], block: memoryview | bytes) -> None:
-    for hasher in hashers.values():
-        hasher.update(block)

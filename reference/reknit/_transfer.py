@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from reknit import _events as ev
 from reknit import stores
-from reknit._checksums import Digest, Hasher, proved, unproved
+from reknit._checksums import Digest, proved, unproved
 from reknit._errors import StoreFault
+from reknit._hashing import Hashing
 from reknit._machine import Machine
 from reknit._options import Options, Progress, Report
 from reknit._ranges import WHOLE, Slice
@@ -51,13 +52,13 @@ class Transfer:
             bound=bound is not None,
         )
         self._body: stores.Response | None = None
-        self._hashers: dict[str, Hasher] = {}
+        self._hashing = Hashing()
         self._verified: tuple[Digest, ...] = ()
         self._began = time.monotonic()
         self._hash()
-        if self._hashers and earlier:
+        if self._hashing and earlier:
             for block in earlier.kept():
-                self._update(block)
+                self._hashing.update(block)
         self._next: list[ev.Action] = self._machine.start()
 
     def step(self) -> bool:
@@ -74,14 +75,18 @@ class Transfer:
 
     def close(self) -> None:
         """Drop the answer at hand, if any."""
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+        self._drop()
+        self._hashing.close()
 
     def run(self) -> None:
         """To the end. Raises what ends it."""
         while self.step():
             pass
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     @property
     def representation(self) -> Representation | None:
@@ -117,7 +122,7 @@ class Transfer:
             case ev.Request():
                 return self._request(action)
             case ev.Close():
-                self.close()
+                self._drop()
             case ev.Pin(representation):
                 self._sink.pin(representation)
                 if not self._machine.held:
@@ -133,14 +138,13 @@ class Transfer:
                 return self._size()
             case ev.Verify(digests):
                 self._verified = digests
-                wrong = (d for d in digests if self._hashers[d.algorithm].hexdigest() != d.value)
-                return ev.Verified(next(wrong, None))
+                return ev.Verified(self._hashing.wrong(digests))
             case ev.Fail(error):
                 raise error
         return None
 
     def _request(self, asked: ev.Request) -> ev.Event:
-        self.close()
+        self._drop()
         try:
             self._body = self._store.open_range(asked.first, asked.last, asked.etag)
         except StoreFault as fault:
@@ -158,7 +162,7 @@ class Transfer:
             return ev.End()
         if keep:
             self._sink.write(memoryview(data))
-            self._update(data)
+            self._hashing.update(data)
             self._tell(len(data))
         return ev.Data(len(data))
 
@@ -183,8 +187,5 @@ class Transfer:
 
     def _hash(self) -> None:
         """Begin at zero with what will be verified."""
-        self._hashers = {digest.algorithm: Hasher(digest.algorithm) for digest in self._machine.wanted}
-
-    def _update(self, data: memoryview | bytes) -> None:
-        for hasher in self._hashers.values():
-            hasher.update(data)
+        self._hashing.close()
+        self._hashing = Hashing(self._machine.wanted)

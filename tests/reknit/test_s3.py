@@ -180,26 +180,32 @@ def signature(asked: str, secret: str) -> str:
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
-def test_what_is_sent_is_what_was_signed(origin, whole, say, fast) -> None:
+@pytest.mark.parametrize("token", ["", "t/o+k=en"])
+@pytest.mark.parametrize("through", ["", "client"])
+def test_what_is_sent_is_what_was_signed(origin, whole, say, fast, through, token) -> None:
     """First request, resume and HEAD; a key that needs quoting; whatever botocore adds of its own."""
     origin.script = [say(whole(DATA)[:-9])]
     origin.then = lambda asked: say(whole(DATA, asked))
-    options = replace(fast, store=settings(origin))
+    # `auto` leaves it to a client how to address the bucket: by path, as the endpoint is a number.
+    more = {"addressing": "auto"} if through else {}
+    options = replace(fast, store={**settings(origin), "session_token": token, **more})
     with open_stream("s3://bucket/a key/ü+%25", options=options) as stream:
         assert stream.read() == DATA
     stat("s3://bucket/a key/ü+%25", options=options)
     assert len(origin.asked) == 3
     for asked in origin.asked:
         assert f"Signature={signature(asked, 'b')}\r\n" in asked
+        assert f"x-amz-security-token: {token}\r\n" in asked.lower() or not token
 
 
 def test_one_client_for_every_endpoint(origin, other_origin, whole, say, fast) -> None:
     """A new endpoint costs no new client, and gets its own requests."""
     origin.then = other_origin.then = lambda asked: say(whole(DATA, asked))
-    stores = [open_store("s3://bucket/k", replace(fast, store=settings(o))) for o in (origin, other_origin)]
+    ways = [{**settings(o), "addressing": "auto"} for o in (origin, other_origin)]
+    stores = [open_store("s3://bucket/k", replace(fast, store=way)) for way in ways]
     for store in stores:
         store.open_range(0, None, None).close()
-    assert stores[0]._client is stores[1]._client
+    assert stores[0]._client() is stores[1]._client()
     assert len(origin.asked) == len(other_origin.asked) == 1
 
 

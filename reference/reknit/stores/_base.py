@@ -20,6 +20,7 @@ class Response(Protocol):
     def read(self, limit: int) -> bytes | memoryview:
         """What one network read gives, at most `limit` bytes; empty when the framing says the body is over.
 
+        It is good until the read after the next: what is kept longer is copied.
         Raises StoreFault when it broke, was silent for the idle timeout, or ended early.
         """
 

@@ -76,7 +76,7 @@ class HttpResponse:
         self._plain: Any = None if answer.chunked else answer.fp
         if answer.chunked:
             answer.fp = _WholeLines(answer.fp)  # type: ignore[assignment]
-        self._buffer, self._drained = bytearray(), False
+        self._buffers, self._drained = (bytearray(), bytearray()), False
 
     def read(self, limit: int) -> bytes | memoryview:
         """See Response.read. One system call at most, so that nothing received is lost to a later error.
@@ -90,15 +90,18 @@ class HttpResponse:
             raise as_fault(error) from error
 
     def _read_plain(self, limit: int) -> bytes | memoryview:
-        # Into one buffer: a new megabyte for each read costs as much as the rest. But readinto1 goes on to
-        # the socket after what its own buffer held, and an error there loses that: read1 empties it first.
+        # Into two buffers by turns: a new megabyte for each read costs as much as the rest. But readinto1
+        # goes on to the socket after what its own buffer held, and an error there loses that: read1 empties
+        # it first.
         if not self._drained or limit <= io.DEFAULT_BUFFER_SIZE:
             data: bytes = self._plain.read1(limit)
             self._drained = self._drained or len(data) < limit
             return data
-        if len(self._buffer) < limit:
-            self._buffer = bytearray(limit)
-        view = memoryview(self._buffer)
+        last, buffer = self._buffers
+        if len(buffer) < limit:
+            buffer = bytearray(limit)
+        self._buffers = buffer, last
+        view = memoryview(buffer)
         return view[: self._plain.readinto1(view[:limit])]
 
     def close(self) -> None:

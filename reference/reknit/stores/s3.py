@@ -28,6 +28,7 @@ from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect, content_length
 from reknit._validators import strong_etag
+from reknit.stores import _s3_direct
 from reknit.stores._base import Head, Response, settings
 from reknit.stores._uploader import Uploader
 from reknit.stores._wire import as_fault, ask, range_headers
@@ -132,10 +133,18 @@ class S3Store:
 
     def _adopt(self, found: dict[str, str]) -> None:
         self._settings = found
-        try:
-            self._client = _client(*(value for name, value in found.items() if name not in _OURS))
+        try:  # what is missing or wrong is to be told now
+            if _s3_direct.enough(found):
+                import botocore.auth  # noqa: F401
+            else:
+                self._client()
+        except ImportError as error:
+            raise CallerError("s3:// needs boto3: pip install 'midstream[s3]'") from error
         except ValueError as error:
             raise CallerError(f"S3 settings: {error}") from error
+
+    def _client(self) -> Any:
+        return _client(*(value for name, value in self._settings.items() if name not in _OURS))
 
     def _ask(self, method: str, params: dict[str, str]) -> Response:
         response = self._send(method, params)
@@ -145,9 +154,13 @@ class S3Store:
         return response if response.status < 300 else _refusal(response)
 
     def _send(self, method: str, params: dict[str, str]) -> Response:
-        signed = self.sign("HeadObject" if method == "HEAD" else "GetObject", params)
-        headers = {name: text(value) for name, value in signed.headers.items()}
-        return ask(method, signed.url, self._options, headers, hops=0)
+        if _s3_direct.enough(self._settings):
+            url, headers = _s3_direct.sign(method, *self._target.values(), self._settings, params)
+        else:
+            signed = self.sign("HeadObject" if method == "HEAD" else "GetObject", params)
+            url = signed.url
+            headers = {name: text(value) for name, value in signed.headers.items()}
+        return ask(method, url, self._options, headers, hops=0)
 
     def moved(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether it says that the bucket is in another region; that one is asked from now on."""
@@ -161,7 +174,7 @@ class S3Store:
         """The request of an operation, as botocore would send it."""
         import botocore.exceptions as be
 
-        call = getattr(self._client, _OPERATIONS[operation])
+        call = getattr(self._client(), _OPERATIONS[operation])
         try:
             call(**self._target, **params, ReknitEndpoint=self._settings["endpoint_url"])
         except _Signed as signed:
@@ -205,10 +218,8 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 @lru_cache(maxsize=16)
 def _client(region: str, access_key: str, secret_key: str, session_token: str, addressing: str) -> Any:
     """A client for any endpoint: making one takes longer than a small download."""
-    try:
-        from botocore.config import Config
-    except ImportError as error:
-        raise CallerError("s3:// needs boto3: pip install 'midstream[s3]'") from error
+    from botocore.config import Config
+
     style: Any = {"addressing_style": addressing}
     # No checksum of a body that botocore is not given; older ones add none and do not know the option.
     none: Any = {"request_checksum_calculation": "when_required"}
