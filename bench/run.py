@@ -261,7 +261,7 @@ def main() -> None:
     width = max(len(r["name"]) for r in rows)
     say(f"\n{'':{width}}  {'ours':>10}  {'unit':<8} {'ratio':>8} {'goal':>6}")
     for r in rows:
-        mark = "met" if r["met"] else "NOT MET"
+        mark = "" if not r["goal"] else "met" if r["met"] else "NOT MET"
         figures = f"{r['ours']:>10,.3f}  {r['unit']:<8} {r['ratio']:>8.2f} {r['goal']:>6}"
         say(f"{r['name']:{width}}  {figures} {mark}")
 

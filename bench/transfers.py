@@ -6,6 +6,7 @@ Everything lies in memory (/dev/shm), so that no disk is measured; only the 10 G
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -24,24 +25,40 @@ from common import CACHE, GIB, MIDSTREAM, free_port, nginx_config, row, running,
 
 CUTS = 10
 BUFFER = 1 << 20  # reknit's own default
-OBSTORE = "obstore==0.12.1"
+OBSTORE = ("obstore==0.12.1", "awscrt==0.38.1")
 
 # What each prints last, and exits with 0, for the client that is a library.
 _OBSTORE = """
-import hashlib, sys
+import sys
 from obstore.store import from_url
 url, key, dest, expect = sys.argv[1:5]
 options = {"client_options": {"allow_http": True, "timeout": "600s"}}
 if len(sys.argv) > 5:
     options |= {"endpoint": sys.argv[5], "access_key_id": sys.argv[6], "secret_access_key": sys.argv[7]}
     options |= {"region": "us-east-1"}
-running = hashlib.sha256()
+crc = 0
+if len(expect) == 64:
+    import hashlib
+    running = hashlib.sha256()
+elif expect:
+    from awscrt.checksums import crc64nvme
 with open(dest, "wb") as sink:
     for block in from_url(url, **options).get(key).stream(min_chunk_size=1 << 20):
         sink.write(block)
-        if expect:
+        if len(expect) == 64:
             running.update(block)
-assert not expect or running.hexdigest() == expect
+        elif expect:
+            crc = crc64nvme(block, crc)
+assert not expect or expect == (running.hexdigest() if len(expect) == 64 else f"{crc:016x}")
+"""
+_CRC64NVME = """
+import sys
+from awscrt.checksums import crc64nvme
+crc, block = 0, memoryview(bytearray(1 << 20))
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while size := file.readinto(block):
+        crc = crc64nvme(block[:size], crc)
+assert f"{crc:016x}" == sys.argv[2]
 """
 _BOTO3 = """
 import sys, boto3
@@ -70,14 +87,16 @@ def downloads(quick: bool) -> list[dict[str, Any]]:
     rows = []
     with _served() as (folder, url):
         expect = _sha256(folder / "www" / "object")
-        rows.append(
-            _race("1 GiB from nginx to a file, SHA-256 verified", _from_nginx(folder, url, expect), rounds)
-        )
+        ways = _from_nginx(folder, url, expect)
+        rows.append(_race("1 GiB from nginx to a file, SHA-256 verified", ways, rounds))
     with _minio() as place:
         if place is None:
             say("MinIO is not installed (midstream install minio): left out")
         else:
-            rows.append(_race("1 GiB from MinIO to a file, ours verified", _from_minio(*place), rounds))
+            ways = _from_minio(*place)
+            rows.append(_race("1 GiB from MinIO to a file, CRC64NVME verified", ways, rounds))
+            ways = {"reknit": ways["reknit"], **_from_minio(*place, verified=False)}
+            rows.append(_race("1 GiB from MinIO to a file, ours verified, the others not", ways, rounds, 0))
     return rows
 
 
@@ -124,7 +143,7 @@ def uploads(quick: bool) -> list[dict[str, Any]]:
         if place is None:
             say("MinIO is not installed (midstream install minio): left out")
             return []
-        folder, endpoint, access, secret = place
+        folder, endpoint, access, secret, _ = place
         settings = {"endpoint_url": endpoint, "access_key": access, "secret_key": secret}
         ours = {"store": settings, "journal": str(folder / "journal")}
         boto3 = [sys.executable, "-c", _BOTO3, "put", "bench", "theirs", str(folder / "source")]
@@ -182,13 +201,15 @@ def _from_nginx(folder: Path, url: str, expect: str) -> dict[str, Callable[[], o
     return _emptied(ways, dest)
 
 
-def _from_minio(folder: Path, endpoint: str, access: str, secret: str) -> dict[str, Callable[[], object]]:
+def _from_minio(
+    folder: Path, endpoint: str, access: str, secret: str, crc: str, *, verified: bool = True
+) -> dict[str, Callable[[], object]]:
+    """Who does not look at S3's checksum of the whole has it compared afterwards, when `verified`."""
     dest = folder / "dest"
     settings = {"endpoint_url": endpoint, "access_key": access, "secret_key": secret}
     boto3 = [sys.executable, "-c", _BOTO3, "get", "bench", "object", str(dest), endpoint, access, secret]
     signed = ["--aws-sigv4", "aws:amz:us-east-1:s3", "-u", f"{access}:{secret}"]
     ways: dict[str, Callable[[], object]] = {
-        "reknit": lambda: _reknit("get", "s3://bench/object", str(dest), {"store": settings}),
         "curl": lambda: _run(["curl", "-sS", "-f", *signed, "-o", str(dest), f"{endpoint}/bench/object"]),
         "boto3": lambda: _run(boto3),
     }
@@ -196,10 +217,21 @@ def _from_minio(folder: Path, endpoint: str, access: str, secret: str) -> dict[s
         remote = f":s3,provider=Minio,access_key_id={access},secret_access_key={secret},"
         remote += f"endpoint='{endpoint}':bench/object"
         ways["rclone"] = lambda: _run([str(rclone), "copyto", remote, str(dest)])
+    if verified:
+        ways = {name: _compared(way, dest, crc) for name, way in ways.items()}
+        ways["reknit"] = lambda: _reknit("get", "s3://bench/object", str(dest), {"store": settings})
     if obstore := _obstore():
-        place = ["s3://bench", "object", str(dest), "", endpoint, access, secret]
+        place = ["s3://bench", "object", str(dest), crc if verified else "", endpoint, access, secret]
         ways["obstore"] = lambda: _run([*obstore, *place])
     return _emptied(ways, dest)
+
+
+def _compared(way: Callable[[], object], dest: Path, crc: str) -> Callable[[], object]:
+    def run() -> None:
+        way()
+        _run([sys.executable, "-c", _CRC64NVME, str(dest), crc])
+
+    return run
 
 
 def _emptied(ways: dict[str, Callable[[], object]], dest: Path) -> dict[str, Callable[[], object]]:
@@ -216,7 +248,9 @@ def _emptied(ways: dict[str, Callable[[], object]], dest: Path) -> dict[str, Cal
     return {name: fresh(way) for name, way in ways.items()}
 
 
-def _race(name: str, ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+def _race(
+    name: str, ways: dict[str, Callable[[], object]], rounds: int, goal: float = 1.0
+) -> dict[str, Any]:
     """Seconds of each way, in turn; the first round warms up."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
@@ -227,7 +261,7 @@ def _race(name: str, ways: dict[str, Callable[[], object]], rounds: int) -> dict
                 seconds[way].append(time.monotonic() - began)
     middle = {way: statistics.median(taken) for way, taken in seconds.items()}
     ours = middle.pop("reknit")
-    return row(name, "s", ours, middle, min(middle.values()) / ours, 1.0)
+    return row(name, "s", ours, middle, min(middle.values()) / ours, goal)
 
 
 def _reknit(way: str, one: str, other: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +310,7 @@ def _obstore() -> list[str] | None:
     if not (place / "ready").exists():
         say("installing obstore …")
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        if subprocess.run([python, "-m", "pip", "install", "-q", OBSTORE], capture_output=True).returncode:
+        if subprocess.run([python, "-m", "pip", "install", "-q", *OBSTORE], capture_output=True).returncode:
             say("obstore cannot be installed here: left out")
             return None
         (place / "ready").touch()
@@ -316,8 +350,8 @@ def _proxy(upstream: str, faults: list[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _minio(*, full: bool = True) -> Iterator[tuple[Path, str, str, str] | None]:
-    """A folder in memory and MinIO with a bucket; `full`: with a gibibyte in it, and its digest."""
+def _minio(*, full: bool = True) -> Iterator[tuple[Path, str, str, str, str] | None]:
+    """A folder in memory and MinIO with a bucket, its keys, and, when `full`, the CRC64NVME of a gibibyte."""
     import boto3
     from boto3.s3.transfer import TransferConfig
 
@@ -342,13 +376,16 @@ def _minio(*, full: bool = True) -> Iterator[tuple[Path, str, str, str] | None]:
                 region_name="us-east-1",
             )
             client.create_bucket(Bucket="bench")
+            crc = ""
             if full:
                 more = {"ChecksumAlgorithm": "CRC64NVME"}
                 parts = TransferConfig(multipart_chunksize=64 << 20)
                 source = str(folder / "source")
                 client.upload_file(source, "bench", "object", ExtraArgs=more, Config=parts)
                 (folder / "source").unlink()
-            yield folder, endpoint, keys.access, keys.secret
+                head = client.head_object(Bucket="bench", Key="object", ChecksumMode="ENABLED")
+                crc = base64.b64decode(head["ChecksumCRC64NVME"]).hex()
+            yield folder, endpoint, keys.access, keys.secret, crc
         finally:
             store.stop()
 
