@@ -248,9 +248,7 @@ def _emptied(ways: dict[str, Callable[[], object]], dest: Path) -> dict[str, Cal
     return {name: fresh(way) for name, way in ways.items()}
 
 
-def _race(
-    name: str, ways: dict[str, Callable[[], object]], rounds: int, goal: float = 1.0
-) -> dict[str, Any]:
+def _race(name: str, ways: dict[str, Callable[[], object]], rounds: int, goal: float = 1.0) -> dict[str, Any]:
     """Seconds of each way, in turn; the first round warms up."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):

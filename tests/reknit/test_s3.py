@@ -97,7 +97,7 @@ def test_cut(origin, whole, say, fast, tmp_path, end, at) -> None:
     wire = whole(DATA)
     origin.script = [say(wire[: len(wire) - len(DATA) + at], end)]
     origin.then = lambda asked: say(whole(DATA, asked))
-    options = replace(fast, idle_timeout=0.3, store=settings(origin))
+    options = replace(fast, idle_timeout=1.0, store=settings(origin))
     report = download("s3://bucket/k", tmp_path / "dest", options=options)
     assert (tmp_path / "dest").read_bytes() == DATA
     assert report.bytes_refetched == 0

@@ -7,19 +7,9 @@ botocore finds out: endpoints, regions, credentials. Source: AWS Signature Versi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import quote
 
-
 _HEADERS = {"Range": "Range", "IfMatch": "If-Match"}
-
-
-class Keys(NamedTuple):
-    """In the words in which botocore asks for them; "" is no token."""
-
-    access_key: str
-    secret_key: str
-    token: str
 
 
 def enough(settings: Mapping[str, str]) -> bool:
@@ -29,17 +19,19 @@ def enough(settings: Mapping[str, str]) -> bool:
 
 
 def sign(
-    method: str, bucket: str, key: str, settings: Mapping[str, str], params: Mapping[str, str]
+    method: str, target: Mapping[str, str], settings: Mapping[str, str], params: Mapping[str, str]
 ) -> tuple[str, dict[str, str]]:
     """The URL and all headers of the request; `params` are in botocore's words. Raises ImportError."""
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
 
-    url = f"{settings['endpoint_url'].rstrip('/')}/{quote(bucket)}/{quote(key, safe='/~')}"
+    path = f"{quote(target['Bucket'])}/{quote(target['Key'], safe='/~')}"
+    url = f"{settings['endpoint_url'].rstrip('/')}/{path}"
     if "VersionId" in params:
         url += f"?versionId={quote(params['VersionId'], safe='')}"
-    headers = {_HEADERS[name]: value for name, value in params.items() if name in _HEADERS}
-    keys = Keys(settings["access_key"], settings["secret_key"], settings["session_token"])
+    headers = {_HEADERS[name]: value for name, value in params.items() if name != "VersionId"}
+    keys = Credentials(settings["access_key"], settings["secret_key"], settings["session_token"] or None)
     request = AWSRequest(method, url, {**headers, "x-amz-checksum-mode": "ENABLED"})
     S3SigV4Auth(keys, "s3", settings["region"]).add_auth(request)
     return url, dict(request.headers.items())

@@ -155,7 +155,7 @@ class S3Store:
 
     def _send(self, method: str, params: dict[str, str]) -> Response:
         if _s3_direct.enough(self._settings):
-            url, headers = _s3_direct.sign(method, *self._target.values(), self._settings, params)
+            url, headers = _s3_direct.sign(method, self._target, self._settings, params)
         else:
             signed = self.sign("HeadObject" if method == "HEAD" else "GetObject", params)
             url = signed.url
