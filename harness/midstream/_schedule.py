@@ -9,6 +9,7 @@ One rule is one line, `WHO[/PATH][#ORDINAL] FAULT@POSITION[:VALUE]`, and reads b
     CONNECTION#2 hangup@accept:rst    the second connection
 
     TCP#2 cut@wire+70000:rst          the second connection to a store that does not speak HTTP
+    TCP cut@sent+70000:rst            whichever such connection carries that byte to the store
 
 WHO is an HTTP method in capitals, a store operation or a group of them in lower case (`get_object`,
 `send_object`, ...), `*` for any request, or CONNECTION. A connection of another protocol than HTTP is one
@@ -47,6 +48,8 @@ from midstream._verbs import (
 
 CONNECTION = "CONNECTION"
 TCP = "TCP"  # the method of a connection that is not read as HTTP
+BYTES = "wire+N, on their way to the store sent+N"
+RAW = (Alter, Close, Hold, Kill, Mutate, Pace, Refuse)  # the verbs that need not know what the bytes are
 _LINE = re.compile(
     r"(?P<who>[A-Z]+(?:-[A-Z]+)*|[a-z_]+|\*)(?P<path>/[^#\s]*)?"
     r"(?:#(?P<ordinal>\d+(?:-\d+|\+)?|\*))?\s+(?P<fault>[a-z][a-z0-9-]*)@(?P<position>[^:\s]+)"
@@ -215,15 +218,15 @@ class Schedule:
         """Why these rules cannot be carried out on bytes of another protocol; None when they can."""
         for rule in self.rules:
             verbs = rule.fault.verbs()
-            foreign = [v for v in verbs if not isinstance(v, (Close, Hold, Kill, Mutate, Pace, Refuse))]
+            foreign = [v for v in verbs if not isinstance(v, RAW)]
             if foreign:
                 return f"{rule.fault.id} needs HTTP to {type(foreign[0]).__name__.lower()}"
             if Close(Ending.NOTIFY) in verbs:
                 return "a store that does not speak HTTP has no TLS here"
             if rule.who not in (TCP, CONNECTION, "*"):
                 return f"{rule.who} is a request of HTTP; a connection is called {TCP} here"
-            if rule.who != CONNECTION and rule.position.kind != "wire":
-                return f"{rule.position} is found by reading HTTP; bytes of a connection are wire+N"
+            if rule.who != CONNECTION and rule.position.kind not in ("wire", "sent"):
+                return f"{rule.position} is found by reading HTTP; bytes of a connection are {BYTES}"
         return None
 
     def aim(self, object_size: int | None) -> Schedule:

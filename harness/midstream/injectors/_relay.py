@@ -38,7 +38,8 @@ from midstream._verbs import (
 )
 from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
 from midstream.injectors import Operation
-from midstream.injectors._request import Sending, fire
+from midstream.injectors._outgoing import fire
+from midstream.injectors._request import Sending
 from midstream.injectors._sockets import (
     RECV,
     Pipe,
