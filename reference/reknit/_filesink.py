@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from reknit import _journal, _partial
+from reknit._behind import Behind
 from reknit._errors import CallerError, Changed, Integrity, Refused, SinkError
 from reknit._options import Options
 from reknit._representation import Representation
@@ -61,6 +62,7 @@ class FileSink:
         self._options, self._disk = options, disk or Disk()
         self.representation: Representation | None = None
         self.held = self._crc = self._marked = self._durable = 0
+        self._behind = Behind(self._check)  # the CRC of what is held
         self._folder: Path | None = None
         self._data = self._journal = -1
         self._journal_end = 0
@@ -135,6 +137,7 @@ class FileSink:
 
     def truncate(self) -> None:
         """See Sink.truncate. The journal goes first: it must never speak of bytes that are not there."""
+        self._behind.settle()
         with self._guard("cannot empty the partial"):
             if self._journal >= 0:
                 self._disk.truncate(self._journal, 0)
@@ -226,8 +229,17 @@ class FileSink:
 
     def _count(self, data: memoryview) -> None:
         """These bytes follow what is held, and are in the file."""
-        self._crc = zlib.crc32(data, self._crc)
+        self._behind.settle()
+        self._mark_when_due()
+        done = self._behind.take(data)
         self.held += len(data)
+        if done:
+            self._mark_when_due()
+
+    def _check(self, data: memoryview | bytes) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+
+    def _mark_when_due(self) -> None:
         if self.held - self._durable >= self._options.checkpoint_bytes:
             self._mark(durable=True)
         elif self.held - self._marked >= min(_LAST_MARK, max(_FIRST_MARK, self.held >> _MARK_SHARE)):
@@ -236,6 +248,7 @@ class FileSink:
     def _mark(self, *, durable: bool = False) -> None:
         if not self._resumable or self.representation is None or self._folder is None:
             return
+        self._behind.settle()
         if self._journal < 0:
             self._journal = self._disk.open(
                 self._folder / _partial.JOURNAL, os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -273,6 +286,7 @@ class FileSink:
             os.close(fd)
 
     def _leave(self) -> None:
+        self._behind.close()
         for fd in (self._data, self._journal):
             if fd >= 0:
                 os.close(fd)
