@@ -155,15 +155,23 @@ def _alive(process: list[str]) -> bool:
         return False
     except PermissionError:
         pass
-    return _started(pid) == started  # else the number has been given to another process
+    # Else the number has been given to another process; and one that was killed keeps its number until its
+    # parent has taken note, which in a container may be never.
+    return _started(pid) == started and _facts(pid)[0] not in ("Z", "X")
 
 
 def _started(pid: int) -> str:
     """When the process began, in clock ticks since boot; "0" where /proc does not tell."""
+    return _facts(pid)[1]
+
+
+def _facts(pid: int) -> tuple[str, str]:
+    """Its state (proc(5)), and when it began."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[19]
     except (OSError, IndexError):
-        return "0"
+        return "", "0"
 
 
 @lru_cache(maxsize=1)

@@ -478,6 +478,16 @@ def test_a_reused_process_number_is_not_its_owner(tmp_path) -> None:
     assert not partial._alive(["999999999", "1"])
 
 
+def test_a_process_that_was_killed_and_not_reaped_owns_nothing() -> None:
+    """It keeps its number until its parent has asked for it, in a container perhaps for ever."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        started = partial._started(child.pid)
+        assert partial._alive([str(child.pid), started])
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not partial._alive([str(child.pid), started])
+
+
 def test_names_as_long_as_they_get(origin, whole, say, fast, tmp_path) -> None:
     """The folder's name fits where the destination's does."""
     dest = tmp_path / ("n" * 255)
