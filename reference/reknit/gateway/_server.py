@@ -126,11 +126,12 @@ def address(text: str, *, allow_remote: bool) -> tuple[str, int]:
 
 def until_told(server: Gateway, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called once both are heeded."""
-    told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
+    # Held back, and waited for: a handler that sets an event hangs if the thread it interrupts is about to
+    # wait for it. Threads started from here on hold them back as well.
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     threading.Thread(target=server.serve_forever, name="gateway", daemon=True).start()
     ready()
-    told.wait()
+    signal.sigwait(ends)
     server.shutdown()
     server.server_close()

@@ -310,6 +310,32 @@ def test_the_command(tmp_path, number) -> None:
         connection.close()
 
 
+ENDS = """
+import os, signal, sys, threading
+from reknit.gateway._server import until_told
+
+sys.setswitchinterval(1e-6)
+
+class Nothing:
+    def serve_forever(self): pass
+    shutdown = server_close = serve_forever
+
+def spin(turns):
+    for _ in range(turns): pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+for turns in range(8000):
+    until_told(Nothing(), lambda: threading.Thread(target=spin, args=(turns % 300,)).start())
+print("ended")
+"""
+
+
+def test_a_signal_at_any_moment() -> None:
+    """Also one that comes just as it begins to wait for it."""
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+
+
 def test_killed_in_a_body(tmp_path) -> None:
     """SIGKILL in mid-body, close-delimited as HTTP/1.0 has it: still no clean end."""
     origin_listens = socket.create_server(("127.0.0.1", 0))
