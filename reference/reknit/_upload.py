@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -115,9 +116,10 @@ class Run:
         options, shape, size = self._options, self._uploader.shape, self._source.size
         common = (shape, size, options.limits, options.roll)
         if shape.kind == "offset":
-            # Only a source that can be known again may be gone on with: there are no parts to compare.
+            # Only a source that can be known again may be gone on with: there are no parts to compare. What a
+            # killed process left of another is found by the next upload to the same place, and removed.
             known = self._source.identity
-            record = self._record(0, known) if known else None
+            record = self._record(0, known or f"unknown-{secrets.token_hex(8)}")
             session = record.session if record else ""
             keep = options.keep and bool(known)
             return Offset(*common, verify=options.verify, earlier=session, keep=keep)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from midstream._wire import Head
 from midstream.stores._origin_answer import Answer
 from midstream.stores._origin_application import Application
 from midstream.stores._origin_objects import Objects
+from midstream.stores._origin_uploads import State
 from reknit import Exhausted, Integrity, Options, Refused
 from reknit._errors import StoreFault
 from reknit._source import open_source
@@ -141,6 +143,13 @@ class Wire:
         return len(self.application.objects.made("object"))
 
 
+@pytest.fixture(autouse=True)
+def _records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of uploads under way: in a folder of the test, and thousands of times without waiting for the disk."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
 def options(**more: Any) -> Options:
     return Options(sleep=lambda seconds: None, roll=lambda: 0.5, **more)
 
@@ -203,6 +212,24 @@ def test_a_digest_that_is_known_goes_along() -> None:
     with pytest.raises(Refused, match="400"):
         put("ietf", content, wire, expect=expect)
     assert wire.read() is None
+
+
+@pytest.mark.parametrize("protocol", ALL)
+def test_what_a_killed_process_left_of_a_stream_is_removed(protocol: str) -> None:
+    """P43: nobody can go on with it, for nothing tells that a later stream is the same; the next upload to
+    that place removes it."""
+    left = Wire(kill_at=2)
+    with pytest.raises(Killed):
+        put(protocol, b"first", left)
+    assert [upload.state for upload in left.application.uploads.all()] == [State.OPEN]
+    wire = Wire(application=left.application)
+    put(protocol, b"second", wire)
+    assert wire.read() == b"second"
+    assert wire.count("DELETE") == 1
+    assert State.OPEN not in [upload.state for upload in wire.application.uploads.all()]
+    again = Wire()
+    put(protocol, b"third", again)
+    assert again.count("DELETE") == 0
 
 
 @pytest.mark.parametrize("protocol", ALL)
