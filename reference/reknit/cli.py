@@ -31,6 +31,7 @@ Headers = Annotated[list[str] | None, typer.Option(help="One more header for htt
 Settings = Annotated[list[str] | None, typer.Option(help="A setting of the store, NAME=VALUE.")]
 Bar = Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+PartSize = Annotated[int, typer.Option(help="Bytes of a part, where an object goes in parts.")]
 Journal = Annotated[Path | None, typer.Option(help="The folder of the records of uploads under way.")]
 
 
@@ -129,6 +130,8 @@ def serve(
         bool, typer.Option("--allow-remote", help="Listen for other machines, too. There is no login.")
     ] = False,
     writable: Annotated[bool, typer.Option("--writable", help="Let clients put objects.")] = False,
+    part_size: PartSize = 8 << 20,
+    journal: Journal = None,
     idle_timeout: Annotated[float, typer.Option(help="Seconds the store may stay silent.")] = 30.0,
     connect_timeout: Connect = 10.0,
     attempts: Attempts = 6,
@@ -148,6 +151,8 @@ def serve(
             backoff_base=backoff_base,
             headers=_pairs(header, ":"),
             store=_pairs(setting, "="),
+            part_size=part_size,
+            journal=journal,
             buffer=256 << 10,
         )
         where = gateway.address(listen, allow_remote=allow_remote)
@@ -179,7 +184,7 @@ def put(
     ] = None,
     expect: Expect = None,
     verify: Verify = True,
-    part_size: Annotated[int, typer.Option(help="Bytes of a part, where an object goes in parts.")] = 8 << 20,
+    part_size: PartSize = 8 << 20,
     parallel: Annotated[int, typer.Option(help="How many parts to send at once, of a large object.")] = 1,
     keep: Annotated[
         bool, typer.Option(help="Leave what is stored for a later run when the store keeps failing.")

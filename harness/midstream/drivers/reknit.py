@@ -7,6 +7,7 @@ import shutil
 from typing import Any, ClassVar
 
 from midstream.drivers import KINDS, Job, PythonDriver
+from midstream.drivers._sending import part_size, store_settings
 
 
 class Reknit(PythonDriver):
@@ -38,12 +39,9 @@ class Reknit(PythonDriver):
         import reknit
 
         assert job.source
-        # Small objects go in several parts all the same, large ones not in very many.
-        part_size = max(job.part_size, (job.size or 0) // 8) if job.part_size else 8 << 20
-        store = {"s3": {"least_part": str(part_size)}, "http": {"upload": self.over_http}}.get(job.kind, {})
         more: dict[str, Any] = {
-            "part_size": part_size,
-            "store": store,
+            "part_size": part_size(job),
+            "store": store_settings(job, self.over_http),
             "keep": job.again,
             "journal": job.dest.parent,
         }

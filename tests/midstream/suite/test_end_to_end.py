@@ -62,6 +62,26 @@ def test_the_other_ways_to_upload_by_http(tmp_path: Path, driver: str, more: tup
     assert sum(c["verdict"] == "pass" for c in cases) >= (18 if more else 9)
 
 
+THROUGH = ("upload-cut-mid-body", "upload-answer-lost", "upload-killed", "upload-complete-fails-inside")
+THROUGH += (
+    "upload-manifest-lost",
+    "upload-busy-once",
+    "upload-pipe-ends-at-once",
+    "upload-part-fails-for-good",
+)
+
+
+@pytest.mark.parametrize("store", ["moto", "swift"])
+def test_the_gateway_heals_uploads(tmp_path: Path, store: str) -> None:
+    """A client that sends once and knows no retry: what the store drops is made good behind `reknit serve`,
+    and what cannot be is an answer that is no success."""
+    status, cases, said = run(tmp_path, *THROUGH, "--store", store, "--driver", "gateway")
+    assert status == 0, said
+    assert {c["verdict"] for c in cases} <= {"pass", "clean_failure"}, said
+    assert sum(c["verdict"] == "pass" for c in cases) >= 10
+    assert sum(c["verdict"] == "clean_failure" for c in cases) >= 1
+
+
 def test_a_naive_upload_is_caught(tmp_path: Path) -> None:
     """A loop that sends an open file again is caught, and what lies in the store is named."""
     words = ("upload-cut-mid-body", "--store", "moto", "--driver", "naive")
