@@ -41,7 +41,6 @@ SINS: dict[str, type[Saboteur]] = {
     for member in vars(module).values()
     if isinstance(member, type) and issubclass(member, Saboteur) and member not in ABSTRACT
 }
-VERSION_SINS = [name for name, sin in SINS.items() if sin.__module__ == _sins_validators.__name__]
 DRIVERS: dict[str, Callable[[Any], None]] = {name: driver_of(sin) for name, sin in SINS.items()}
 globals().update(DRIVERS)
 UPLOAD_SINS: dict[str, type[BadUploader]] = {

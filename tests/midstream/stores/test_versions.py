@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from midstream._content import Content
+from midstream._errors import HarnessError
 from midstream._parts import Endpoint
 from midstream._registry import load
 from midstream.stores import Traits
@@ -58,24 +60,45 @@ def test_a_key_is_in_one_bucket(moto: RunningS3, before: Traits, after: Traits) 
     assert moto.keys() == moto.call(left) == []
 
 
+def buckets(moto: RunningS3) -> list[str]:
+    return [bucket["Name"] for bucket in moto.call(lambda s3: s3.list_buckets())["Buckets"]]
+
+
+def attached(moto: RunningS3, folder: Path) -> RunningS3Elsewhere:
+    """The same server, as somebody else's."""
+    endpoint = Endpoint.parse("test", f"http://127.0.0.1:{moto.port}")
+    return RunningS3Elsewhere("theirs", endpoint, moto._keys, folder)
+
+
+def test_a_server_that_keeps_no_versions(moto: RunningS3, tmp_path: Path) -> None:
+    """That is an error of the store, each time, and leaves no second bucket."""
+    before = buckets(moto)
+    ours = attached(moto, tmp_path / "own")
+
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "VersioningNotConfigured"}}, "PutBucketVersioning")
+
+    ours.client().put_bucket_versioning = refuse
+    for _ in range(2):
+        with pytest.raises(HarnessError, match=r"theirs: .*VersioningNotConfigured"):
+            ours.put("a", OLD, KEPT)
+        assert len(buckets(moto)) == len(before) + 1
+    ours.stop()
+    assert buckets(moto) == before
+
+
 def test_somebody_elses_server_is_left_as_it_was(moto: RunningS3, tmp_path: Path) -> None:
     """Both buckets that were made there are gone, with the versions that a case left behind."""
-
-    def buckets() -> list[str]:
-        return [bucket["Name"] for bucket in moto.call(lambda s3: s3.list_buckets())["Buckets"]]
-
-    before = buckets()
-    endpoint = Endpoint.parse("test", f"http://127.0.0.1:{moto.port}")
-    ours = RunningS3Elsewhere("theirs", endpoint, moto._keys, tmp_path / "own")
+    before = buckets(moto)
+    ours = attached(moto, tmp_path / "own")
     ours.put("a", OLD, KEPT)
     ours.put("a", NEW, KEPT)
     ours.put("b", OLD, Traits())
     assert ours.read("a") == NEW.whole()
     assert ours.keys() == ["a", "b"]
-    assert len(buckets()) == len(before) + 2
-    assert ours.access("a", "http://127.0.0.1:1").native.rpartition("/")[0] + "/" in [
-        f"s3://{name}/" for name in buckets()
-    ]
+    made = buckets(moto)
+    assert len(made) == len(before) + 2
+    assert ours.access("a", "http://127.0.0.1:1").native in [f"s3://{name}/a" for name in made]
     ours.delete("a")
     ours.stop()
-    assert buckets() == before
+    assert buckets(moto) == before
