@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,10 +17,10 @@ sys.path.insert(0, str(ZOO))
 
 from _bases import Split, Trusting  # noqa: E402
 from _zoo import DEADLINE, ELSEWHERE, Row, Zoo, cases_for, laid_out, named_upload, scenarios, spread, strict  # noqa: E402
-from sins import SINS, UPLOAD_SINS, VERSION_SINS  # noqa: E402
+from sins import SINS, UPLOAD_SINS  # noqa: E402
 
 from midstream._registry import members  # noqa: E402
-from midstream._scenario import Loaded  # noqa: E402
+from midstream._scenario import Loaded, Variant  # noqa: E402
 from midstream._verdict import FINE, MEANING, Verdict  # noqa: E402
 
 VARIANTS = 2
@@ -44,7 +44,7 @@ caught by is not counted for them.
 OTHERS = """
 ## Objects that the origin cannot make
 
-Versioned buckets and Swift's dynamic large objects, with the saboteurs about versions that are caught there.
+Versioned buckets and Swift's dynamic large objects.
 """
 UPLOADS = """
 ## Uploads
@@ -120,20 +120,32 @@ def catches(rows: dict[str, list[Row]], chosen: Sequence[Loaded]) -> list[tuple[
     return lines
 
 
+def let_loose(zoo: Zoo, cases_of: Callable[[str], list[tuple[Loaded, Variant]]]) -> dict[str, list[Row]]:
+    """Every saboteur on its cases."""
+
+    def run(name: str) -> list[Row]:
+        found = zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases_of(name), SINS[name].deadline or DEADLINE)
+        print(f"{name}: {len(found)} cases, {sum(row.caught for row in found)} accuse", flush=True)
+        return found
+
+    with ThreadPoolExecutor(4) as lanes:
+        return dict(zip(SINS, lanes.map(run, SINS), strict=True))
+
+
 def elsewhere() -> str:
-    """What happens only to objects that the origin cannot make, for those whose sin is about versions."""
+    """What happens only to objects that the origin cannot make."""
     lines = []
     for layout, store in ELSEWHERE.items():
         cases = [(loaded, variant) for loaded in laid_out(layout) for variant in spread(loaded, 9)]
         with Zoo(store) as zoo:
-            rows = {name: zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases) for name in VERSION_SINS}
+            rows = let_loose(zoo, lambda _, cases=cases: cases)  # type: ignore[misc]
         lines += [(store, *line) for line in catches(rows, laid_out(layout))]
     return table(("store", "scenario", "catches", "for instance"), lines)
 
 
-def uploaders() -> str:
+def upload() -> dict[str, list[Row]]:
     """Those that upload, each let loose on the scenarios that are meant for it, on the store that is."""
-    lines = []
+    rows = {}
     for store in sorted({sin.store for sin in UPLOAD_SINS.values()}):
         with Zoo(store) as zoo:
             for name, sin in UPLOAD_SINS.items():
@@ -141,19 +153,27 @@ def uploaders() -> str:
                     cases = [case for place in sin.caught for case in named_upload(store, place)]
                     found = [r for r in zoo.run(f"put:{ZOO / 'sins.py'}:{name}", cases) if r.caught]
                     print(f"{name}: {len(cases)} cases, {len(found)} accuse", flush=True)
-                    places = shown(row.scenario for row in found)
-                    lines.append((f"`{name}`", sin.__doc__, store, verdicts_of(found), places))
-    return table(("saboteur", "sin", "store", "verdicts", "caught by"), sorted(lines))
+                    rows[name] = found
+    return rows
+
+
+def uploaders(caught: dict[str, list[Row]]) -> str:
+    lines = []
+    for name, found in sorted(caught.items()):
+        sin, places = UPLOAD_SINS[name], shown(row.scenario for row in found)
+        lines.append((f"`{name}`", sin.__doc__, sin.store, verdicts_of(found), places))
+    return table(("saboteur", "sin", "store", "verdicts", "caught by"), lines)
 
 
 def page(rows: dict[str, list[Row]]) -> str:
     caught = {name: caught_rows(name, rows) for name in sorted(SINS)}
+    uploads = upload()
     parts = [
         HEAD.format(sins=len(SINS), cases=sum(map(len, rows.values()))),
         "## Saboteurs\n\nVerdicts with the number of scenarios that gave them.\n",
         saboteurs(caught),
         "\n## Checks\n",
-        checks(caught),
+        checks({**caught, **uploads}),
         "\n## Verdicts\n",
         verdicts(caught),
         "\n## Scenarios\n\nThose for the origin that accuse, with the number of saboteurs they catch.\n",
@@ -161,22 +181,16 @@ def page(rows: dict[str, list[Row]]) -> str:
         OTHERS,
         elsewhere(),
         UPLOADS,
-        uploaders(),
+        uploaders(uploads),
     ]
     return "\n".join(parts) + "\n"
 
 
 def main() -> int:
-    with Zoo() as zoo, ThreadPoolExecutor(4) as lanes:
-
-        def run(name: str) -> list[Row]:
-            sin = SINS[name]
-            cases = list(cases_for(tuple(sin.caught), sin.slow, VARIANTS))
-            found = zoo.run(f"py:{ZOO / 'sins.py'}:{name}", cases, sin.deadline or DEADLINE)
-            print(f"{name}: {len(found)} cases, {sum(row.caught for row in found)} accuse", flush=True)
-            return found
-
-        rows = dict(zip(SINS, lanes.map(run, SINS), strict=True))
+    with Zoo() as zoo:
+        rows = let_loose(
+            zoo, lambda name: list(cases_for(tuple(SINS[name].caught), SINS[name].slow, VARIANTS))
+        )
     PAGE.write_text(page(rows), encoding="utf-8")
     for name in SINS:
         if not caught_rows(name, rows):
