@@ -120,18 +120,6 @@ class LeavesOutAFailedPart(BadUploader):
         self.again(lambda _: self.ask("POST", self.upload, None, text))
 
 
-@caught_by("moto", {"upload-replaces-another": "unsafe", "upload-fails-and-the-old-stays": "leak"})
-class DeletesTheOldFirst(BadUploader):
-    """Deletes the object that is there, then sends the new one."""
-
-    trips = ("gap",)
-
-    def send(self) -> None:
-        if not self.honest:
-            self.again(lambda _: self.absent(self.ask("DELETE", self.plain)))
-        super().send()
-
-
 @caught_by("moto", {"upload-of-any-size[size=256KiB+1]": "truncated|shifted"})
 class ForgetsTheLastPart(BadUploader):
     """Lists the parts that were done when it looked, while the last was under way (mlcommons/storage#593)."""
@@ -294,9 +282,13 @@ class SendsForEver(BadUploader):
     timeout = None
 
 
-@caught_by("origin", {"upload-fails-and-the-old-stays": "leak|truncated"})
+@caught_by(
+    "origin", {"upload-fails-and-the-old-stays": "leak|truncated", "upload-replaces-another": "unsafe"}
+)
 class DeletesFirst(BadUploader):
     """Deletes what is there before it has anything to put in its place."""
+
+    trips = ("gap",)
 
     def send(self) -> None:
         self.ask("DELETE", self.job.url)
