@@ -119,6 +119,7 @@ def _swift(tmp: Path) -> Place:
     def delete() -> None:
         uploader = open_uploader(access.native, options)
         uploader._ask("DELETE", uploader._store.path + "?multipart-manifest=delete")
+        uploader._ask("DELETE", uploader._store.path)  # one that is no manifest
         for name in leftovers():
             uploader._ask("DELETE", "midstream_segments/" + name.replace(" ", "%20"))
 
