@@ -34,6 +34,8 @@ class Resumable(UploaderBase):
         self._target, self._options, self._lines = target, options, lines
         # An upload of one protocol is none of the other.
         self.identity = f"{type(self).__name__}:{target.identity}"
+        self._size: int | None = None  # what the server knows the object's length to be
+        self._session = ""  # the upload that was last seen
 
     def renew(self) -> bool:
         """Ask the caller for a fresh link or fresh headers."""
@@ -48,8 +50,19 @@ class Resumable(UploaderBase):
         return self._told(self._ask("DELETE", session))
 
     def stat(self) -> Told:
-        """HEAD of the object."""
-        return self._ask("HEAD", self._target.url).told()
+        """HEAD of the object; where it has no URL of its own, what the upload says of itself."""
+        if not self._collects:
+            return self._ask("HEAD", self._target.url).told()
+        told = self.look(self._session, "", 0) if self._session else Told(404, {})
+        if not told.done or told.complete:
+            size = {} if self._size is None else {"content-length": str(self._size)}
+            return Told(200 if told.done else told.status, {**told.headers, **size}, now=told.now)
+        return Told(404, {"x-reknit-reason": "the upload is not complete"})
+
+    @property
+    def _collects(self) -> bool:
+        """Whether the target is where the server makes uploads, and not what the object is to be called."""
+        return urlsplit(self._target.url).path.endswith("/")
 
     def _ask(
         self, method: str, url: str, ours: Mapping[str, str] | None = None, body: Body | None = None

@@ -35,8 +35,6 @@ class Tus(Resumable):
 
     def __init__(self, target: http.HttpStore, options: Options, lines: Lines) -> None:
         super().__init__(target, options, lines)
-        self._size: int | None = None  # what the server knows the object's length to be
-        self._session = ""
         self._summed: bool | None = None  # whether the server verifies checksums; None until it was asked
         self._largest: int | None = None
         self._piece = _PIECE
@@ -83,16 +81,6 @@ class Tus(Resumable):
         got = self._ask("PATCH", session, ours, body)
         self._piece = min(_PIECE, max(1, piece.size) * 2)
         return self._told(got)
-
-    def stat(self) -> Told:
-        """HEAD of the object; where it has no URL of its own, what the upload says of itself."""
-        if not urlsplit(self._target.url).path.endswith("/"):
-            return super().stat()
-        told = self.look(self._session, "", 0) if self._session else Told(404, {})
-        if not told.done or told.complete:
-            size = {} if self._size is None else {"content-length": str(self._size)}
-            return Told(told.status, {**told.headers, **size}, now=told.now)
-        return Told(404, {"x-reknit-reason": "the upload is not complete"})
 
     @property
     def _most(self) -> int | None:
