@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -28,7 +29,11 @@ from reknit import (
     cli,
     upload,
 )
+from reknit._errors import StoreFault
+from reknit._source import Held, open_source
+from reknit._upload_events import Piece
 from reknit._upload_journal import About, UploadJournal
+from reknit.stores._lines import Lines
 
 DATA = bytes(range(256)) * 5000
 
@@ -43,6 +48,8 @@ class Shelf:
     NNN         status NNN after the body
     fewer       201, and one byte less is kept
     100         an interim response before the body is read
+    mute        201, and no word to an announced body
+    417         no announced body, for which there is no script
     """
 
     script: list[str] = field(default_factory=list)
@@ -101,6 +108,13 @@ class Shelf:
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
             step = "201"
         size = int(fields["content-length"])
+        if "expect" in fields and step == "417":
+            return self._say(
+                connection, "417 Expectation Failed", "Content-Length: 0\r\nConnection: close\r\n"
+            )
+        if "expect" in fields and step != "mute":
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        step = "201" if step == "mute" else step
         at = int(step[4:]) if step.startswith("cut@") else size
         body = lines.read(at)
         if step.startswith("cut@"):
@@ -172,6 +186,43 @@ def test_a_digest_that_is_known_goes_along(shelf, source, fast) -> None:
     assert f"\nRepr-Digest: sha-256=:{b64encode(sha256.digest()).decode()}:\n" in f"{shelf.heads[0]}\n"
     upload(source, shelf.url, options=replace(fast, expect=f"crc32:{crc32}"))
     assert "Repr-Digest" not in shelf.heads[2]
+
+
+def announced(shelf: Shelf) -> list[bool]:
+    """Whether each PUT was."""
+    return ["\nExpect: 100-continue" in head for head in shelf.heads if head.startswith("PUT")]
+
+
+def test_a_large_body_is_announced(shelf, tmp_path, fast) -> None:
+    """RFC 9110 §10.1.1: one that is refused for its head is not sent at all; a small one is just sent."""
+    (tmp_path / "s").write_bytes(DATA[:1000])
+    upload(tmp_path / "s", shelf.url, options=fast)
+    (tmp_path / "s").write_bytes(DATA)
+    given: list[int] = []
+    shelf.script = ["early 507"]
+    with pytest.raises(Refused, match="507"):
+        upload(tmp_path / "s", shelf.url, options=fast, progress=lambda now: given.append(now.done))
+    assert max(given, default=0) == 0
+    upload(tmp_path / "s", shelf.url, options=fast)
+    assert announced(shelf) == [False, True, True]
+    assert shelf.objects == {"/object": DATA}
+
+
+def test_a_server_that_wants_no_announcement(shelf, source, fast) -> None:
+    """Refused by 417, it is sent without one; without a word, after a while, and the next one at once."""
+    shelf.script = ["417"]
+    upload(source, shelf.url, options=fast)
+    assert announced(shelf) == [True, False]
+    assert shelf.objects == {"/object": DATA}
+    shelf.heads.clear()
+    shelf.script = ["mute", "lost"]
+    lines = Lines(fast)
+    for _ in range(2):
+        body = Held(open_source(source), Piece(1, 0, len(DATA), last=True))
+        with contextlib.suppress(StoreFault):
+            lines.ask("PUT", shelf.url, {}, None, body)
+    lines.close()
+    assert announced(shelf) == [True, False]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])

@@ -2,18 +2,24 @@
 
 A kept connection may be closed by the peer just as we write on it (RFC 9112 §9.3.1). One that is seen to be
 closed is not used again; the rest looks like a drop, and the machine asks again.
+
+A large body is sent once the server has said that it wants it (RFC 9110 §10.1.1): what is refused for its
+head, by 403 or 507 say, costs no body. A server that says nothing to that gets the body all the same, and is
+not waited for again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +29,10 @@ from reknit._upload_events import Told
 from reknit.stores._uploader import Body
 from reknit.stores._wire import FinalResponse, as_fault, connect, merged, prepare, same_origin
 
+# Bodies from this size on are announced; a smaller one is sooner sent than asked about.
+_ANNOUNCED = 1 << 20
+# curl waits as long for the 100.
+_PATIENCE = 1.0
 # What is handed to the kernel between two looks at whether the server has said something.
 _CHUNK = 256 << 10
 # A listing of a thousand parts takes some 300 KB; anything much larger is not an answer to us.
@@ -57,8 +67,43 @@ class _Listening(FinalResponse):
         self.early = version, status, reason
         return True
 
+    def hear_first(self, sock: Any) -> bool | None:
+        """What it says to the head alone: whether that is final; None when it says nothing for a while."""
+        usual = sock.gettimeout()
+        sock.settimeout(_PATIENCE)
+        try:
+            # Not by way of our file, which is of no more use once it has timed out.
+            word = sock.recv(1)
+        except TimeoutError:
+            return None
+        finally:
+            sock.settimeout(usual)
+        file: Any = self.fp
+        self.fp = io.BufferedReader(_Ahead(word, file.detach()))
+        return self.hear()
+
     def _read_status(self) -> tuple[str, int, str]:
         return self.early or super()._read_status()
+
+
+class _Ahead(io.RawIOBase):
+    """A connection's bytes, of which the first was taken off before."""
+
+    def __init__(self, word: bytes, rest: io.RawIOBase) -> None:
+        self._word, self._rest = word, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if not self._word:
+            return self._rest.readinto(buffer)
+        buffer[:1], self._word = self._word, b""
+        return 1
+
+    def close(self) -> None:
+        super().close()
+        self._rest.close()
 
 
 class Lines:
@@ -70,6 +115,7 @@ class Lines:
         self._idle: dict[str, list[http.client.HTTPConnection]] = {}
         self._busy: set[http.client.HTTPConnection] = set()
         self._closed = False
+        self._silent: set[str] = set()  # the origins that have no word for an announced body
 
     def ask(
         self,
@@ -114,7 +160,9 @@ class Lines:
     def _once(self, method: str, url: str, headers: dict[str, tuple[str, str]], body: Body | None) -> Got:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        connection = prepare(method, url, headers, self._options, self._kept(origin))
+        announced = body is not None and body.size >= _ANNOUNCED and origin not in self._silent
+        head = headers | merged({"Expect": "100-continue"}) if announced else headers
+        connection = prepare(method, url, head, self._options, self._kept(origin))
         with self._lock:
             self._busy.add(connection)
         try:
@@ -123,13 +171,17 @@ class Lines:
             if self._closed:
                 raise StoreFault("reset", "reset: the upload was given up")
             connection.sock.settimeout(self._options.idle_timeout)
-            got, reusable = _converse(connection, method, body)
+            silent = partial(self._silent.add, origin) if announced else None
+            got, reusable = _converse(connection, method, body, silent)
         except BaseException as error:
             self._release(connection, None)
             if isinstance(error, Exception) and not isinstance(error, (StoreFault, ReknitError)):
                 raise as_fault(error) from error
             raise
         self._release(connection, origin if reusable else None)
+        if announced and got.status == 417:
+            self._silent.add(origin)
+            return self._once(method, url, headers, body)
         return got
 
     def _kept(self, origin: str) -> http.client.HTTPConnection | None:
@@ -150,14 +202,21 @@ class Lines:
         connection.close()
 
 
-def _converse(connection: http.client.HTTPConnection, method: str, body: Body | None) -> tuple[Got, bool]:
-    """Send the request, read the answer; whether the connection may be used again."""
+def _converse(
+    connection: http.client.HTTPConnection, method: str, body: Body | None, silent: Callable[[], None] | None
+) -> tuple[Got, bool]:
+    """Send the request, read the answer; whether the connection may be used again. With `silent`, the body is
+    announced, and that is called when nothing is said to it."""
     answer = _Listening(connection.sock, method=method)
     connection.response_class = lambda *_, **__: answer  # type: ignore[assignment]
     connection.endheaders()
     if body is not None:
         try:
-            _pour(connection.sock, answer, body)
+            first = answer.hear_first(connection.sock) if silent else False
+            if silent and first is None:
+                silent()
+            if not first:
+                _pour(connection.sock, answer, body)
         except (TimeoutError, ReknitError):
             raise
         except OSError as error:
