@@ -116,7 +116,10 @@ class RunningCeph(RunningStore):
         return data[start:] if length is None else data[start : start + max(0, length)]
 
     def delete(self, key: str) -> None:
-        spec = f"{POOL}/{image(key)}"
+        self._delete(image(key))
+
+    def _delete(self, name: str) -> None:
+        spec = f"{POOL}/{name}"
         with self._changing:
             if self.command("snap", "purge", "--no-progress", spec, missing=True)[1]:
                 self._remove(spec)
@@ -133,9 +136,27 @@ class RunningCeph(RunningStore):
                     raise
             time.sleep(0.2)
 
+    def _images(self) -> list[str]:
+        names: list[str] = json.loads(self.command("ls", "--format", "json", POOL)[0])
+        return names
+
     def keys(self) -> list[str]:
-        names = json.loads(self.command("ls", "--format", "json", POOL)[0])
-        return sorted(unquote(name[2:]) for name in names if name.startswith("k."))
+        return sorted(unquote(name[2:]) for name in self._images() if name.startswith("k."))
+
+    def _beside(self, key: str) -> list[str]:
+        """Other images that an upload of the name has made: their names hold it, by every client's custom."""
+        return [name for name in self._images() if image(key) in name and name != image(key)]
+
+    def orphans(self, key: str) -> list[str]:
+        """Images under names of a client's own making, and one that never got its snapshot."""
+        strays = [f"the image {name}" for name in self._beside(key)]
+        if self.stat(key) is None and image(key) in self._images():
+            strays.append(f"the image {image(key)} without its snapshot")
+        return strays
+
+    def clear(self, key: str) -> None:
+        for name in (image(key), *self._beside(key)):
+            self._delete(name)
 
     def access(self, key: str, base_url: str) -> Access:
         """Clients look for the OSD at one port only, so `base_url` has to be there."""
@@ -166,6 +187,7 @@ class Ceph(Store):
     summary: ClassVar[str] = "Ceph block devices (RBD) on one node, cut by the byte of the connection"
     kind: ClassVar[str] = "rbd"
     raw: ClassVar[bool] = True
+    uploads: ClassVar[tuple[str, ...]] = ("put",)
 
     def available(self) -> Availability:
         if absent := [command for command in COMMANDS if not THIS.which(command)]:

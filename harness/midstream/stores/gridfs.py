@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -19,24 +21,28 @@ from midstream.stores._bodies import body
 from midstream.stores._hosted import launch
 from midstream.stores._starting import installed, own_folder, require
 
-DATABASE = "midstream"
+PREFIX = "midstream"
 SECONDS = 30.0
 _T = TypeVar("_T")
 
 
 class RunningGridFS(RunningStore):
-    """One bucket in one database; `server` is None where it runs already and is somebody else's."""
+    """One bucket in a database of its own for each name, for chunks do not say what they were to become.
+
+    The names of the databases begin with `prefix`; `server` is None where it runs already and is somebody
+    else's.
+    """
 
     id = "gridfs"
 
     def __init__(
-        self, host: str, port: int, database: str, folder: Path, server: ServerProcess | None, version: str
+        self, host: str, port: int, prefix: str, folder: Path, server: ServerProcess | None, version: str
     ) -> None:
         import pymongo
 
         self.port, self.version = port, version
         self.pid = server.pid if server else 0
-        self._host, self._database, self._folder, self._server = host, database, folder, server
+        self._host, self._prefix, self._folder, self._server = host, prefix, folder, server
         self._client: Any = pymongo.MongoClient(
             host,
             port,
@@ -51,19 +57,27 @@ class RunningGridFS(RunningStore):
     def upstream(self) -> tuple[str, int]:
         return (self._host, self.port)
 
+    def _database(self, key: str) -> str:
+        return f"{self._prefix}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
     def call(self, what: Callable[[Any], _T]) -> _T:
-        """Do something with the bucket; errors that are not the server's answer become StoreDied."""
-        from gridfs import GridFSBucket
+        """Do something with the client; errors that are not the server's answer become StoreDied."""
         from pymongo import errors
 
         if not self.alive():
             raise StoreDied(f"{self.id}: the server on port {self.port} has ended")
         try:
-            return what(GridFSBucket(self._client[self._database]))
+            return what(self._client)
         except errors.ConnectionFailure as error:
             raise StoreDied(f"{self.id}: does not answer on port {self.port}: {error}") from error
         except errors.PyMongoError as error:
             raise HarnessError(f"{self.id}: {error}") from error
+
+    def _with(self, key: str, what: Callable[[Any], _T]) -> _T:
+        """Do something with the bucket that holds a name."""
+        from gridfs import GridFSBucket
+
+        return self.call(lambda client: what(GridFSBucket(client[self._database(key)])))
 
     def put(self, key: str, content: Content, traits: Traits) -> None:
         if reason := refusal(self.id, ("plain",), traits):
@@ -75,7 +89,7 @@ class RunningGridFS(RunningStore):
             for each in old:
                 bucket.delete(each)
 
-        self.call(upload)
+        self._with(key, upload)
 
     def stat(self, key: str) -> ObjectInfo | None:
         def look(bucket: Any) -> ObjectInfo | None:
@@ -83,7 +97,7 @@ class RunningGridFS(RunningStore):
                 return ObjectInfo(found.length, str(found._id))
             return None
 
-        return self.call(look)
+        return self._with(key, look)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         info = self.stat(key)
@@ -93,24 +107,54 @@ class RunningGridFS(RunningStore):
             return b""
 
         def fetch(bucket: Any) -> bytes:
-            with bucket.open_download_stream_by_name(key) as stream:
-                stream.seek(start)
-                return cast(bytes, stream.read(-1 if length is None else max(0, length)))
+            from gridfs.errors import CorruptGridFile
 
-        return self.call(fetch)
+            try:
+                with bucket.open_download_stream_by_name(key) as stream:
+                    stream.seek(start)
+                    return cast(bytes, stream.read(-1 if length is None else max(0, length)))
+            except CorruptGridFile as error:
+                raise HarnessError(f"{self.id}: {key!r}: {error}") from error
+
+        return self._with(key, fetch)
 
     def delete(self, key: str) -> None:
         def remove(bucket: Any) -> None:
             for found in bucket.find({"filename": key}):
                 bucket.delete(found._id)
 
-        self.call(remove)
+        self._with(key, remove)
+
+    def purge(self, key: str) -> None:
+        self.call(lambda client: client.drop_database(self._database(key)))
+
+    def orphans(self, key: str) -> list[str]:
+        """Chunks that no document names, and files of other names; revisions of the name are none."""
+
+        def look(client: Any) -> list[str]:
+            bucket = client[self._database(key)]["fs"]
+            files = {found["_id"]: found.get("filename") for found in bucket.files.find({}, {"filename": 1})}
+            owners = Counter(str(n["files_id"]) for n in bucket.chunks.find({}, {"files_id": 1}))
+            named = {str(each) for each in files}
+            strays = [f"{count} chunks of no file" for own, count in owners.items() if own not in named]
+            return strays + [f"the file {name}" for name in files.values() if name != key]
+
+        return self.call(look)
+
+    def clear(self, key: str) -> None:
+        self.purge(key)
 
     def keys(self) -> list[str]:
-        return self.call(lambda bucket: sorted({found.filename for found in bucket.find({})}))
+        def listing(client: Any) -> list[str]:
+            names = (name for name in client.list_database_names() if name.startswith(f"{self._prefix}-"))
+            found = (client[name]["fs"].files.find({}, {"filename": 1}) for name in names)
+            return sorted({each["filename"] for files in found for each in files})
+
+        return self.call(listing)
 
     def access(self, key: str, base_url: str) -> Access:
-        native = f"gridfs://{urlsplit(base_url).netloc}/{self._database}/{quote(key, safe='')}"
+        where = urlsplit(base_url).netloc
+        native = f"gridfs://{where}/{self._database(key)}/{quote(key, safe='')}"
         return Access("gridfs", native, native, {})
 
     def alive(self) -> bool:
@@ -131,7 +175,9 @@ class RunningGridFS(RunningStore):
             return
         if self._server is None:
             try:
-                self._client.drop_database(self._database)
+                for name in self._client.list_database_names():
+                    if name.startswith(f"{self._prefix}-"):
+                        self._client.drop_database(name)
             except errors.PyMongoError:
                 pass  # it has ended, and what it held is its owner's
         self._stopped = True
@@ -148,6 +194,7 @@ class GridFS(Store):
     summary: ClassVar[str] = "MongoDB's GridFS (FerretDB on SQLite), cut by the byte of the connection"
     kind: ClassVar[str] = "gridfs"
     raw: ClassVar[bool] = True
+    uploads: ClassVar[tuple[str, ...]] = ("put",)
 
     def available(self) -> Availability:
         client = installed("gridfs", "pymongo", ("pymongo", "gridfs"))
@@ -159,11 +206,11 @@ class GridFS(Store):
         own = own_folder(self.id, folder)
         if found.how == "attach":
             there = Endpoint.parse("MIDSTREAM_GRIDFS_URL", found.what)
-            database = f"{DATABASE}-{secrets.token_hex(4)}"
-            return RunningGridFS(there.host, there.port, database, own, None, found.version)
+            prefix = f"{PREFIX}-{secrets.token_hex(4)}"
+            return RunningGridFS(there.host, there.port, prefix, own, None, found.version)
         (own / "data").mkdir()
         server = launch(found, own, ["127.0.0.1:{port}", str(own / "data")], {}, "")
-        return RunningGridFS("127.0.0.1", server.ready["port"], DATABASE, own, server, found.version)
+        return RunningGridFS("127.0.0.1", server.ready["port"], PREFIX, own, server, found.version)
 
     def operation(self, method: str, target: str, headers: Mapping[str, str]) -> str:
         return "other"

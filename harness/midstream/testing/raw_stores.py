@@ -8,6 +8,12 @@
         def fetch(self, access):  # with the store's usual client, knowing nothing but this
             ...
 
+        def send(self, access, data):  # where it takes uploads
+            ...
+
+        def strand(self, access, data):  # what a client leaves there that dies before its object is
+            ...
+
 What HTTP stores are asked over the wire is asked here of the store's own client, through an injector that
 relays the bytes. What a store is known to do otherwise goes into `deviations`: facet and a sentence with its
 source; facets are `replaced` (an object keeps its validator when it is replaced).
@@ -62,6 +68,14 @@ class RawStoreContract(AnyStoreContract):
     @abstractmethod
     def fetch(self, access: Access) -> bytes:
         """The whole object, by the store's usual client."""
+
+    def send(self, access: Access, data: bytes) -> None:
+        """Store the object, by the store's usual client."""
+        raise NotImplementedError(f"{self.store} takes uploads: write `send`")
+
+    def strand(self, access: Access, data: bytes) -> None:
+        """Leave what a client leaves that dies before its object is there."""
+        raise NotImplementedError(f"{self.store} takes uploads: write `strand`")
 
     @pytest.fixture(scope="class")
     @staticmethod
@@ -172,3 +186,46 @@ class RawStoreContract(AnyStoreContract):
         """There are no tokens that could expire."""
         with pytest.raises(UsageError):
             running.expire_credentials()
+
+    @pytest.mark.parametrize("size", [0, 1, 700_000])
+    def test_upload(
+        self, member: Store, running: RunningStore, injector: RunningInjector, key: str, size: int
+    ) -> None:
+        """What the store's own client sends through the injector is there, and nothing beside it."""
+        self._takes_uploads(member)
+        content = Content(size, seed=11)
+        with session(injector, member, running) as (base, facts):
+            access = running.upload_access(key, base)
+            assert (access.kind, access.url) == (member.kind, access.native)
+            self.send(access, content.whole())
+        assert sum(e.received for e in facts[0].exchanges) > size
+        assert running.read(key) == content.whole()
+        assert running.orphans(key) == []
+        running.clear(key)
+        assert running.stat(key) is None
+
+    @pytest.mark.parametrize("existing", [False, True])
+    def test_orphans(
+        self, member: Store, running: RunningStore, injector: RunningInjector, key: str, existing: bool
+    ) -> None:
+        """What a client that dies leaves is told of its key and no other, and cleared."""
+        self._takes_uploads(member)
+        running.put(f"other than {key}", Content(10), Traits())
+        if existing:
+            running.put(key, Content(5000), Traits())
+        with session(injector, member, running) as (base, _):
+            self.strand(running.upload_access(key, base), Content(700_000, seed=12).whole())
+        assert running.orphans(key)
+        assert running.orphans(f"other than {key}") == []
+        assert (running.stat(key) is not None) == existing
+        if existing:
+            assert running.read(key) == Content(5000).whole()
+        running.clear(key)
+        assert running.orphans(key) == []
+        assert running.stat(key) is None
+        assert running.read(f"other than {key}") == Content(10).whole()
+
+    @staticmethod
+    def _takes_uploads(member: Store) -> None:
+        if not member.uploads:
+            pytest.skip(f"{member.id} takes no uploads")

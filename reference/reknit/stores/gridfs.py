@@ -143,6 +143,9 @@ class GridFSUploader(UploaderBase):
 
     Its sha256 goes into the metadata: GridFS has no digest of its own, and it proves the file to be ours when
     an answer is lost. Older revisions stay.
+
+    Chunks whose file will not be are removed, by a later request where this one can no more. The document
+    makes the file: while nobody knows whether it has arrived its chunks stay, and it is sent again as it was.
     """
 
     shape = Shape("whole", GridFSStore.dialect)
@@ -150,6 +153,8 @@ class GridFSUploader(UploaderBase):
     def __init__(self, store: GridFSStore) -> None:
         self._store = store
         self.identity = store.identity
+        self._unanswered: _Document | None = None  # of a file whose chunks are all there
+        self._abandoned: list[Any] = []  # ids of files that will not be
 
     def put(self, body: Body) -> Told:
         """Chunks, then the document that names them.
@@ -158,7 +163,10 @@ class GridFSUploader(UploaderBase):
         """
         client = self._store.connect()
         try:
-            self._put(self._store.bucket(client), body)
+            bucket = self._store.bucket(client)
+            self._remove(bucket)
+            document = self._unanswered or self._send(bucket, body)
+            self._name(bucket, document)
             return Told(201, {})
         except SourceError:
             raise
@@ -168,7 +176,8 @@ class GridFSUploader(UploaderBase):
         finally:
             client.close()
 
-    def _put(self, bucket: Any, body: Body) -> None:
+    def _send(self, bucket: Any, body: Body) -> _Document:
+        """Send all of them; the document that is to name them."""
         from bson import Int64, ObjectId
 
         own, digest = ObjectId(), hashlib.sha256()
@@ -180,15 +189,50 @@ class GridFSUploader(UploaderBase):
                 digest.update(data)
                 bucket.chunks.insert_one({"files_id": own, "n": number, "data": data})
         except BaseException:
-            try:
-                bucket.chunks.delete_many({"files_id": own})
-            except Exception:
-                pass  # chunks that no document names are seen by nobody
+            self._abandon(bucket, own)
             raise
-        # From here on nothing is removed: without an answer it may be there, and the look at it will tell.
         facts = {"_id": own, "filename": self._store.name, "length": Int64(body.size), "chunkSize": CHUNK}
         made = datetime.datetime.now(datetime.UTC)
-        bucket.files.insert_one({**facts, "uploadDate": made, "metadata": {"sha256": digest.hexdigest()}})
+        return {**facts, "uploadDate": made, "metadata": {"sha256": digest.hexdigest()}}
+
+    def _name(self, bucket: Any, document: _Document) -> None:
+        """Make the file of its chunks. One that is there already has been made by this very document."""
+        from pymongo import errors
+
+        self._unanswered = document
+        try:
+            bucket.files.insert_one(dict(document))
+        except errors.DuplicateKeyError:
+            pass
+        except errors.OperationFailure as error:
+            # Only what is certainly not written loses its chunks; a write concern that fails says no such.
+            if isinstance(error, errors.WriteError) or error.code in _DENIED:
+                self._unanswered = None
+                self._abandon(bucket, document["_id"])
+            raise
+        self._unanswered = None
+
+    def _abandon(self, bucket: Any, own: Any) -> None:
+        self._abandoned.append(own)
+        try:
+            self._remove(bucket)
+        except Exception:
+            pass  # until the next request, or the end
+
+    def _remove(self, bucket: Any) -> None:
+        if self._abandoned:
+            bucket.chunks.delete_many({"files_id": {"$in": self._abandoned}})
+            self._abandoned.clear()
+
+    def close(self) -> None:
+        """Nothing is open; what could not be removed is tried once more."""
+        if not self._abandoned:
+            return
+        try:
+            with self._store.connect() as client:
+                self._remove(self._store.bucket(client))
+        except Exception:
+            pass  # chunks that no document names are seen by nobody
 
     def stat(self) -> Told:
         """The newest revision's facts."""
