@@ -242,6 +242,19 @@ def test_upload_over_cuts(running: RunningStore, injector: RunningInjector, memb
     assert not [name for name in images(running) if "reknit" in name]
 
 
+def test_upload_that_stalls(running: RunningStore, injector: RunningInjector, member: Store) -> None:
+    """A connection that says no more is shut out, and the image gone on with; nothing stays beside it."""
+    data = Content(3_000_000, seed=8).whole()
+    for at in (1_000_000, 3_010_000):
+        key = f"stalled up {at}"
+        with session(injector, member, running, f"TCP stall@sent+{at}:forever") as (base, facts):
+            access = running.upload_access(key, base)
+            reknit.upload(io.BytesIO(data), access.native, options=options(access, idle_timeout=1.0))
+        assert len(facts[0].fired) == 1
+        assert running.read(key) == data
+        assert running.orphans(key) == []
+
+
 def test_upload_of_a_broken_source(
     running: RunningStore, injector: RunningInjector, member: Store, tmp_path: Path
 ) -> None:

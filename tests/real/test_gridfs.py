@@ -233,6 +233,25 @@ def test_upload_over_cuts(
     assert orphans == 0
 
 
+def test_upload_cut_where_the_file_is_made(
+    running: RunningStore, injector: RunningInjector, member: Store
+) -> None:
+    """The request that makes the file of its chunks is cut at every 16th byte: one file, no other chunk."""
+    data = Content(600_000, seed=8).whole()
+    with session(injector, member, running) as (base, facts):
+        reknit.upload(io.BytesIO(data), running.upload_access("made 000", base).native, options=QUICK)
+    sent = max(one.received for one in facts[0].exchanges)
+    for back in range(1, 480, 16):
+        key = f"made {back:03}"
+        with session(injector, member, running, f"TCP cut@sent+{sent - back}:rst") as (base, facts):
+            reknit.upload(io.BytesIO(data), running.upload_access(key, base).native, options=QUICK)
+        assert len(facts[0].fired) == 1
+        assert running.read(key) == data
+        assert running.orphans(key) == []
+        names, _ = files_of(direct(running, key))
+        assert names == [key]
+
+
 def test_upload_of_a_broken_source(running: RunningStore, tmp_path: Path) -> None:
     """A source that shrinks leaves nothing to be seen."""
     path = tmp_path / "source"

@@ -26,6 +26,24 @@ RAW = {
     "gridfs": (*WIRE, "wire-refused-after-a-cut", "wire-replaced"),
     "ceph": (*WIRE, "wire-refused-after-a-cut-osd", "wire-image-replaced", "wire-large-cut"),
 }
+UPLOADS = (
+    "wire-upload-cut",
+    "wire-upload-cut-first-bytes",
+    "wire-upload-three-cuts",
+    "wire-upload-stall-for-ever",
+    "wire-upload-killed",
+    "wire-upload-source-cut-short",
+)
+RAW_UPLOADS = {
+    "gridfs": (
+        *UPLOADS,
+        "wire-upload-answer-cut",
+        "wire-upload-cut-each-time",
+        "wire-upload-killed-over-another",
+        "wire-upload-over-another",
+    ),
+    "ceph": (*UPLOADS, "wire-upload-image-answer-cut", "wire-upload-image-over-another"),
+}
 OWN = {"s3": ("multipart-cut-at-a-part",), "swift": ("static-cut-at-a-seam",), "http": ("replaced-then-cut",)}
 STORES = (("minio", "s3"), ("versitygw", "s3"), ("nginx", "http"), ("swift-aio", "swift"))
 
@@ -40,6 +58,13 @@ def test_reknit(store: str, kind: str, tmp_path: Path) -> None:
 def test_reknit_without_http(store: str, tmp_path: Path) -> None:
     """Every scenario of connections that are not HTTP; each fault fires, so that it proves something."""
     for case in run(store, RAW[store], tmp_path):
+        assert case["verdict"] in ("pass", "clean_failure"), case["id"]
+
+
+@pytest.mark.parametrize("store", RAW_UPLOADS)
+def test_reknit_uploads_without_http(store: str, tmp_path: Path) -> None:
+    """The same of uploads."""
+    for case in run(store, RAW_UPLOADS[store], tmp_path):
         assert case["verdict"] in ("pass", "clean_failure"), case["id"]
 
 

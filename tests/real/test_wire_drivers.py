@@ -71,6 +71,21 @@ def test_gridfs(name: str, what: str, found: str) -> None:
     assert verdicts(f"py:{DRIVERS}:{name}", "gridfs", loaded) == {found}
 
 
+@pytest.mark.parametrize(
+    ("name", "what", "found"),
+    [
+        ("sends_with_the_usual_client", "wire-upload-three-cuts", "pass"),
+        ("forgets_its_chunks", "wire-upload-three-cuts", "leak"),
+        ("names_before_it_sends", "wire-upload-killed-over-another", "hole"),
+        ("publishes_what_there_is", "wire-upload-over-another", "hole"),
+    ],
+)
+def test_gridfs_uploads(name: str, what: str, found: str) -> None:
+    """The same of those that upload."""
+    need("gridfs")
+    assert verdicts(f"put:{DRIVERS}:{name}", "gridfs", scenario(what)) == {found}
+
+
 def test_ceph() -> None:
     """Ceph's own command gets the image over cuts: its library makes lost connections again."""
     need("ceph")

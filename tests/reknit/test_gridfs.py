@@ -13,7 +13,7 @@ import pytest
 from reknit import CallerError, Options
 from reknit._checksums import offered
 from reknit._errors import StoreFault
-from reknit.stores import gridfs, open_store
+from reknit.stores import _gridfs_upload, gridfs, open_store
 
 pytest.importorskip("pymongo")
 from pymongo import errors
@@ -85,7 +85,7 @@ def test_cut_into_chunks(sizes: list[int]) -> None:
     for size in sizes:
         blocks.append(memoryview(data)[at : at + size])
         at += size
-    chunks = list(gridfs._cut(blocks, 10))
+    chunks = list(_gridfs_upload._cut(blocks, 10))
     assert b"".join(chunks) == data
     assert [len(c) for c in chunks] == [10] * (at // 10) + [at % 10] * bool(at % 10)
 
@@ -142,7 +142,7 @@ def test_failures(error: Exception, kind: str) -> None:
 @pytest.mark.parametrize(("code", "status"), [(18, 401), (13, 403), (26, 404)])
 def test_refusals(code: int, status: int) -> None:
     """The server's no is an answer, not something to try again."""
-    answer = gridfs._refusal(errors.OperationFailure("not you", code))
+    answer = gridfs.refusal(errors.OperationFailure("not you", code))
     assert answer.status == status
     assert "not you" in answer.headers["x-reknit-error"]
 

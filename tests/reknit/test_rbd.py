@@ -107,7 +107,7 @@ def ceph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ceph]:
     for name in ("CEPH_CONF", "CEPH_KEYRING"):
         monkeypatch.delenv(name, raising=False)
     ceph = Ceph()
-    monkeypatch.setattr(rbd, "_libraries", lambda: (ceph, ceph))
+    monkeypatch.setattr(rbd, "libraries", lambda: (ceph, ceph))
     yield ceph
     assert ceph.open == 0, "everything that was opened is closed"
 
@@ -272,44 +272,44 @@ def test_bad_setting() -> None:
 def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(rbd, "_SYSTEM", tmp_path)
     kept = {name: sys.modules.pop(name, None) for name in ("rados", "rbd")}
-    rbd._libraries.cache_clear()
+    rbd.libraries.cache_clear()
     yield tmp_path
-    rbd._libraries.cache_clear()
+    rbd.libraries.cache_clear()
     for name, module in kept.items():
         sys.modules.pop(name, None)
         if module is not None:
             sys.modules[name] = module
 
 
-def test_libraries_of_the_system(system: Path) -> None:
+def testlibraries_of_the_system(system: Path) -> None:
     """Both are taken from there, and nothing else becomes visible."""
     for name in ("rados", "rbd", "reknit_other"):
         (system / f"{name}.py").write_text("WHAT = __name__\n")
     before = list(sys.path)
-    assert [module.WHAT for module in rbd._libraries()] == ["rados", "rbd"]
+    assert [module.WHAT for module in rbd.libraries()] == ["rados", "rbd"]
     assert sys.path == before
     with pytest.raises(ImportError):
         __import__("reknit_other")
 
 
-def test_libraries_of_another_python(system: Path) -> None:
+def testlibraries_of_another_python(system: Path) -> None:
     """Built for another version, they are not loaded, and the message says for which they are."""
     (system / "rados.cpython-29-x86_64-linux-gnu.so").touch()
     with pytest.raises(
         CallerError, match=r"python3-rbd and python3-rados; those here are built for Python 2\.9"
     ):
-        rbd._libraries()
+        rbd.libraries()
 
 
-def test_without_libraries(system: Path) -> None:
+def test_withoutlibraries(system: Path) -> None:
     """What to install is said."""
     with pytest.raises(CallerError, match=r"needs the Debian packages python3-rbd and python3-rados$"):
         open_store(URL, Options()).stat()
 
 
-def test_libraries_that_do_not_load(system: Path) -> None:
+def testlibraries_that_do_not_load(system: Path) -> None:
     """A library that is there and broken is named, and does not stay half loaded."""
     (system / "rados.py").write_text("import no_such_module_of_ceph\n")
     with pytest.raises(CallerError, match="cannot load"):
-        rbd._libraries()
+        rbd.libraries()
     assert "rados" not in sys.modules

@@ -7,37 +7,32 @@ Settings in `Options.store`, with the environment variables that stand in for th
 
 A name may have many revisions; the newest is read (GridFS specification, "openDownloadStreamByName"). What is
 read then stays that revision: a file is never changed in place, and the validator holds its _id, so a resume
-finds it even if a newer one has come.
+finds it even if a newer one has come. Uploads are in _gridfs_upload.
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reknit._errors import CallerError, SourceError, StoreFault
+from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
-from reknit._upload_events import Shape, Told
 from reknit.stores._base import Head, Response, pinned, settings
-from reknit.stores._uploader import Body, UploaderBase
+from reknit.stores._uploader import Uploader
 
 SCHEMES = ("gridfs",)
 
 _SETTINGS: dict[str, tuple[str, ...]] = {"uri": ("MONGODB_URI",), "bucket": ()}
 
 # Error codes of the server that say who may do what (mongo/base/error_codes.yml).
-_DENIED = {18: 401, 13: 403, 8000: 401, 26: 404}
+DENIED = {18: 401, 13: 403, 8000: 401, 26: 404}
 
-CHUNK = 255 << 10
-"""Of files that are made here; the specification's own."""
-
-_Document = Mapping[str, Any]
+Document = Mapping[str, Any]
 
 
 class GridFSStore:
@@ -79,14 +74,14 @@ class GridFSStore:
             return _Body(status, head, client, _chunks(chunks, found, first, end, self._options.buffer))
         except Exception as error:
             client.close()
-            return _refusal(error)
+            return refusal(error)
 
-    def _revision(self, client: Any, etag: str | None) -> _Document | None:
+    def _revision(self, client: Any, etag: str | None) -> Document | None:
         """The document of the file: the newest, or the one with this tag."""
         files = self.bucket(client).files
         for found in files.find({"filename": self.name}, sort=[("uploadDate", -1)]):
             if etag in (None, _etag(found)):
-                document: _Document = found
+                document: Document = found
                 return document
         return None
 
@@ -138,109 +133,7 @@ class _Body(Head):
         self._client.close()
 
 
-class GridFSUploader(UploaderBase):
-    """A new revision of the name, which is there with its last document and not before.
-
-    Its sha256 goes into the metadata: GridFS has no digest of its own, and it proves the file to be ours when
-    an answer is lost. Older revisions stay.
-
-    Chunks whose file will not be are removed, by a later request where this one can no more. The document
-    makes the file: while nobody knows whether it has arrived its chunks stay, and it is sent again as it was.
-    """
-
-    shape = Shape("whole", GridFSStore.dialect)
-
-    def __init__(self, store: GridFSStore) -> None:
-        self._store = store
-        self.identity = store.identity
-        self._unanswered: _Document | None = None  # of a file whose chunks are all there
-        self._abandoned: list[Any] = []  # ids of files that will not be
-
-    def put(self, body: Body) -> Told:
-        """Chunks, then the document that names them.
-
-        Not through gridfs.GridIn, whose `close` after a failed `abort` would make a short file of the chunks.
-        """
-        client = self._store.connect()
-        try:
-            bucket = self._store.bucket(client)
-            self._remove(bucket)
-            document = self._unanswered or self._send(bucket, body)
-            self._name(bucket, document)
-            return Told(201, {})
-        except SourceError:
-            raise
-        except Exception as error:
-            answer = _refusal(error)
-            return Told(answer.status, answer.headers)
-        finally:
-            client.close()
-
-    def _send(self, bucket: Any, body: Body) -> _Document:
-        """Send all of them; the document that is to name them."""
-        from bson import Int64, ObjectId
-
-        own, digest = ObjectId(), hashlib.sha256()
-        # The specification has them made by whoever writes first; asked for again they are there.
-        bucket.files.create_index([("filename", 1), ("uploadDate", 1)])
-        bucket.chunks.create_index([("files_id", 1), ("n", 1)], unique=True)
-        try:
-            for number, data in enumerate(_cut(body.blocks(), CHUNK)):
-                digest.update(data)
-                bucket.chunks.insert_one({"files_id": own, "n": number, "data": data})
-        except BaseException:
-            self._abandon(bucket, own)
-            raise
-        facts = {"_id": own, "filename": self._store.name, "length": Int64(body.size), "chunkSize": CHUNK}
-        made = datetime.datetime.now(datetime.UTC)
-        return {**facts, "uploadDate": made, "metadata": {"sha256": digest.hexdigest()}}
-
-    def _name(self, bucket: Any, document: _Document) -> None:
-        """Make the file of its chunks. One that is there already has been made by this very document."""
-        from pymongo import errors
-
-        self._unanswered = document
-        try:
-            bucket.files.insert_one(dict(document))
-        except errors.DuplicateKeyError:
-            pass
-        except errors.OperationFailure as error:
-            # Only what is certainly not written loses its chunks; a write concern that fails says no such.
-            if isinstance(error, errors.WriteError) or error.code in _DENIED:
-                self._unanswered = None
-                self._abandon(bucket, document["_id"])
-            raise
-        self._unanswered = None
-
-    def _abandon(self, bucket: Any, own: Any) -> None:
-        self._abandoned.append(own)
-        try:
-            self._remove(bucket)
-        except Exception:
-            pass  # until the next request, or the end
-
-    def _remove(self, bucket: Any) -> None:
-        if self._abandoned:
-            bucket.chunks.delete_many({"files_id": {"$in": self._abandoned}})
-            self._abandoned.clear()
-
-    def close(self) -> None:
-        """Nothing is open; what could not be removed is tried once more."""
-        if not self._abandoned:
-            return
-        try:
-            with self._store.connect() as client:
-                self._remove(self._store.bucket(client))
-        except Exception:
-            pass  # chunks that no document names are seen by nobody
-
-    def stat(self) -> Told:
-        """The newest revision's facts."""
-        head = self._store.stat()
-        return Told(head.status, head.headers)
-
-
-def _chunks(chunks: Any, found: _Document, first: int, end: int, buffer: int) -> Iterator[bytes]:
+def _chunks(chunks: Any, found: Document, first: int, end: int, buffer: int) -> Iterator[bytes]:
     """The bytes `first` to `end` of a file.
 
     Not through gridfs.GridOut: it takes batches of up to 16 MiB, and what a connection that breaks has
@@ -264,18 +157,6 @@ def _chunks(chunks: Any, found: _Document, first: int, end: int, buffer: int) ->
         raise StoreFault("changed", f"chunk {number} of the file is missing or not whole")
 
 
-def _cut(blocks: Iterable[memoryview], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of `size`, but for the last."""
-    held = bytearray()
-    for block in blocks:
-        held += block
-        while len(held) >= size:
-            yield bytes(held[:size])
-            del held[:size]
-    if held:
-        yield bytes(held)
-
-
 def connect(url: str, options: Options) -> GridFSStore:
     """A store for one name. Raises CallerError for a bad URL or setting, or when pymongo is missing."""
     try:
@@ -296,16 +177,18 @@ def connect(url: str, options: Options) -> GridFSStore:
     return GridFSStore(database, name, address, options)
 
 
-def uploader(url: str, options: Options) -> GridFSUploader:
+def uploader(url: str, options: Options) -> Uploader:
     """The way to store one name. Raises as `connect` does."""
-    return GridFSUploader(connect(url, options))
+    from reknit.stores import _gridfs_upload  # it needs this module
+
+    return _gridfs_upload.GridFSUploader(connect(url, options))
 
 
 def _public(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
-def _head(found: _Document) -> dict[str, str]:
+def _head(found: Document) -> dict[str, str]:
     """What the document of a file says, in HTTP's fields."""
     head = {"content-length": str(found["length"]), "etag": _etag(found)}
     metadata = found.get("metadata")
@@ -322,7 +205,7 @@ def _head(found: _Document) -> dict[str, str]:
     return {**head, "repr-digest": ", ".join(digests)} if digests else head
 
 
-def _etag(found: _Document) -> str:
+def _etag(found: Document) -> str:
     """One revision and no other: an _id can be of any type, so it goes in as BSON."""
     import bson
 
@@ -342,11 +225,11 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _refusal(error: Exception) -> Response:
+def refusal(error: Exception) -> Response:
     """The server's word as an answer; raises StoreFault for what broke on the way."""
     code = getattr(error, "code", None)
-    if code in _DENIED:
-        return Head(_DENIED[code], {"x-reknit-error": f"{type(error).__name__}: {error}"})
+    if code in DENIED:
+        return Head(DENIED[code], {"x-reknit-error": f"{type(error).__name__}: {error}"})
     raise _fault(error) from error
 
 

@@ -11,20 +11,19 @@ A snapshot never changes, so its number pins the version. An image without one i
 the bytes of two connections together then, and a transfer that breaks for good begins again.
 
 librados makes lost connections again by itself, and without limits waits for them for ever; `idle_timeout` is
-the limit of one read here, `connect_timeout` that of coming to the cluster, both in whole seconds.
+the limit of one read here, `connect_timeout` that of coming to the cluster, both in whole seconds. Uploads
+are in _rbd_upload.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
 import math
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -33,12 +32,11 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from reknit._errors import CallerError, SourceError, StoreFault
+from reknit._errors import CallerError, StoreFault
 from reknit._options import Options
 from reknit._representation import Dialect
-from reknit._upload_events import Shape, Told
 from reknit.stores._base import Head, Response, pinned, settings
-from reknit.stores._uploader import Body, UploaderBase
+from reknit.stores._uploader import Uploader
 
 SCHEMES = ("rbd",)
 
@@ -52,10 +50,10 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 _SYSTEM = Path("/usr/lib/python3/dist-packages")
 _PACKAGES = "the Debian packages python3-rbd and python3-rados"
 # One read of the cluster: what a limit in time holds for, and what is asked for again after it.
-_READ = 256 << 10
+READ = 256 << 10
 
 # The name under which an upload leaves the digest of a snapshot with its image.
-_DIGEST = "reknit.sha256"
+DIGEST = "reknit.sha256"
 
 _KINDS = {
     errno.ETIMEDOUT: "timeout",
@@ -78,7 +76,7 @@ class _Opened:
     """An image at a snapshot, and the connection to the cluster it hangs on."""
 
     def __init__(self, cluster: Any, pool: str, name: str, snapshot: str | None) -> None:
-        _, rbd = _libraries()
+        _, rbd = libraries()
         self._parts: list[Any] = []
         try:
             self._parts.append(cluster.open_ioctx(pool))
@@ -100,7 +98,7 @@ class _Opened:
         number = next(s["id"] for s in self.image.list_snaps() if s["name"] == snapshot)
         head = {"content-length": str(size), "etag": f'"{fsid}-{own}-{number}"'}
         try:
-            digest = bytes.fromhex(self.image.metadata_get(f"{_DIGEST}.{snapshot}"))
+            digest = bytes.fromhex(self.image.metadata_get(f"{DIGEST}.{snapshot}"))
         except (KeyError, ValueError):
             return head
         return {**head, "repr-digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
@@ -142,7 +140,7 @@ class RbdStore:
             opened = _Opened(cluster, self.pool, self.name, self.snapshot)
         except Exception as error:
             cluster.shutdown()
-            return _refusal(error)
+            return refusal(error)
         status, head, end = pinned(opened.head, first, last, etag)
         if not body or status in (412, 416):
             opened.close()
@@ -152,7 +150,7 @@ class RbdStore:
 
     def connect(self) -> Any:
         """A connection of its own for each answer: what a cut has done to one does not reach the next."""
-        rados, _ = _libraries()
+        rados, _ = libraries()
         waits = {
             "rados_osd_op_timeout": _whole(self._options.idle_timeout),
             "rados_mon_op_timeout": _whole(self._options.connect_timeout),
@@ -202,7 +200,7 @@ class _Body(Head):
 
     def read(self, limit: int) -> bytes | memoryview:
         """Bytes at the position; with the last ones the image must still be the one that was opened."""
-        size = min(limit, _READ, self._end - self._at)
+        size = min(limit, READ, self._end - self._at)
         if not size:
             return b""
         try:
@@ -221,79 +219,14 @@ class _Body(Head):
         self._cluster.shutdown()
 
 
-class RbdUploader(UploaderBase):
-    """An image under another name until it is whole and has its snapshot; then it gets its own.
-
-    A name that is taken is refused: images have no replacement that readers would not see half of. The sha256
-    stays with the image and proves it to be ours when an answer is lost.
-    """
-
-    shape = Shape("whole", RbdStore.dialect)
-
-    def __init__(self, store: RbdStore, snapshot: str) -> None:
-        self._store, self._snapshot = store, snapshot
-        self.identity = store.identity
-
-    def put(self, body: Body) -> Told:
-        """Create, write, snapshot, rename; what cannot be finished is removed."""
-        _, rbd = _libraries()
-        beside = f".{self._store.name[:60]}.reknit-{secrets.token_hex(4)}"
-        cluster = self._store.connect()
-        try:
-            with cluster.open_ioctx(self._store.pool) as ioctx:
-                images = rbd.RBD()
-                if self._store.name in images.list(ioctx):
-                    return Told(409, {"x-reknit-error": f"{self._store.name} is there already"})
-                # Nothing but layers: what locks and maps an image only asks more of a connection that breaks.
-                images.create(ioctx, beside, body.size, old_format=False, features=rbd.RBD_FEATURE_LAYERING)
-                try:
-                    with rbd.Image(ioctx, beside) as image:
-                        self._fill(image, body)
-                    images.rename(ioctx, beside, self._store.name)
-                except BaseException:
-                    self._remove(rbd, ioctx, beside)
-                    raise
-            return Told(201, {})
-        except (SourceError, CallerError):
-            raise
-        except Exception as error:
-            answer = _refusal(error)
-            return Told(answer.status, answer.headers)
-        finally:
-            cluster.shutdown()
-
-    def _fill(self, image: Any, body: Body) -> None:
-        digest, at = hashlib.sha256(), 0
-        for block in body.blocks():
-            digest.update(block)
-            for first in range(0, len(block), _READ):
-                at += image.write(bytes(block[first : first + _READ]), at)
-        image.flush()
-        image.metadata_set(f"{_DIGEST}.{self._snapshot}", digest.hexdigest())
-        image.create_snap(self._snapshot)
-
-    def _remove(self, rbd: Any, ioctx: Any, name: str) -> None:
-        """As far as the cluster lets us: an image that stays has a name that says what it is."""
-        try:
-            with rbd.Image(ioctx, name) as image:
-                for snap in image.list_snaps():
-                    image.remove_snap(snap["name"])
-            rbd.RBD().remove(ioctx, name)
-        except Exception:
-            pass
-
-    def stat(self) -> Told:
-        """Size, validator and digest of the snapshot."""
-        head = self._store.stat()
-        return Told(head.status, head.headers)
-
-
-def uploader(url: str, options: Options) -> RbdUploader:
+def uploader(url: str, options: Options) -> Uploader:
     """The way to store one image. Raises as `connect` does, and for a URL that names no snapshot."""
+    from reknit.stores import _rbd_upload  # it needs this module
+
     store = connect(url, options)
     if store.snapshot is None:
         raise CallerError(f"an upload needs the name of a snapshot (rbd://POOL/IMAGE@SNAPSHOT): {url!r}")
-    return RbdUploader(store, store.snapshot)
+    return _rbd_upload.RbdUploader(store, store.snapshot)
 
 
 def connect(url: str, options: Options) -> RbdStore:
@@ -312,7 +245,7 @@ def connect(url: str, options: Options) -> RbdStore:
 
 
 @lru_cache(maxsize=1)
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     """rados and rbd, which no package index has: they are built with Ceph.
 
     In a virtual environment they are taken from where Debian keeps them, those two and nothing else, if they
@@ -352,7 +285,7 @@ def _whole(seconds: float) -> str:
     return str(max(1, math.ceil(seconds)))
 
 
-def _refusal(error: Exception) -> Response:
+def refusal(error: Exception) -> Response:
     """The cluster's word as an answer; raises for what broke on the way, or is a bug."""
     number = getattr(error, "errno", None)
     if number in _STATUS:
