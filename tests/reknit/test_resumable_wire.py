@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from midstream.stores.origin import MEMBER, RunningOrigin
 from reknit import Options, upload
 from reknit.cli import app
+from reknit.stores import _http_ietf as ietf
 from reknit.stores import _http_tus as tus
 from reknit.stores._lines import Got
 
@@ -160,5 +161,6 @@ def test_an_unknown_kind(tmp_path: Path) -> None:
 )
 def test_a_400_for_a_body_that_broke_off(content: bytes, asks: bool) -> None:
     """tusd's word for a body cut on the way makes us ask for the offset; any other 400 is final."""
-    one = tus.uploader("http://127.0.0.1:1/files/", Options())
-    assert one._told(Got(400, {}, content)).spoilt is asks
+    for kind in (tus, ietf):
+        one = kind.uploader("http://127.0.0.1:1/files/", Options())
+        assert one._told(Got(400, {}, content)).spoilt is asks

@@ -20,7 +20,7 @@ from reknit._options import Options
 from reknit._retry import RETRYABLE
 from reknit._upload_events import Piece, Told
 from reknit.stores import http
-from reknit.stores._http_resumable import Resumable, number, saying
+from reknit.stores._http_resumable import Resumable, broke_off, number, saying
 from reknit.stores._lines import Got, Lines
 from reknit.stores._uploader import Body
 
@@ -108,7 +108,8 @@ class Ietf(Resumable):
         told = super()._told(got, offset)
         complete = got.headers.get("upload-complete", "").partition(";")[0].strip() == "?1"
         most = limits(got).get("max-append-size")
-        return got.told(gone=told.gone, offset=told.offset, complete=complete, most=most)
+        spoilt = broke_off(got)
+        return got.told(gone=told.gone, offset=told.offset, complete=complete, spoilt=spoilt, most=most)
 
 
 def uploader(url: str, options: Options) -> Ietf:

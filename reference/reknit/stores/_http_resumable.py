@@ -18,6 +18,7 @@ from reknit.stores._uploader import Body, UploaderBase
 from reknit.stores._wire import same_origin
 from reknit.stores.http import HttpStore
 
+_BROKE_OFF = (b"ERR_UNEXPECTED_EOF", b"ERR_UPLOAD_INTERRUPTED")
 _GONE = frozenset({404, 410})
 # Of redirects, only those that keep the method are followed (the draft, Offset Retrieval).
 _HOPS = 5
@@ -80,6 +81,11 @@ class Resumable(UploaderBase):
         """What an answer of the resource says; `offset` where the answer itself has none."""
         said = number(got.headers.get("upload-offset", ""))
         return got.told(gone=got.status in _GONE, offset=offset if said is None else said)
+
+
+def broke_off(got: Got) -> bool:
+    """Whether it is tusd's answer to a body cut on the way, where that still finds its way back to us."""
+    return got.status == 400 and got.content.startswith(_BROKE_OFF)
 
 
 def number(text: str) -> int | None:

@@ -17,15 +17,13 @@ from reknit._options import Options
 from reknit._retry import RETRYABLE
 from reknit._upload_events import Piece, Told
 from reknit.stores import http
-from reknit.stores._http_resumable import Resumable, number, saying
+from reknit.stores._http_resumable import Resumable, broke_off, number, saying
 from reknit.stores._lines import Got, Lines
 from reknit.stores._uploader import Body
 
 _TYPE = "application/offset+octet-stream"
 _PIECE = 8 << 20
 _MISMATCH = 460
-# tusd answers a body that broke off on the way, where that answer still finds its way back to the client.
-_BROKE_OFF = (b"ERR_UNEXPECTED_EOF", b"ERR_UPLOAD_INTERRUPTED")
 
 
 class Tus(Resumable):
@@ -101,7 +99,7 @@ class Tus(Resumable):
     def _told(self, got: Got, offset: int | None = None) -> Told:
         told = super()._told(got, offset)
         complete = told.done and told.offset is not None and told.offset == self._size
-        spoilt = got.status == _MISMATCH or (got.status == 400 and got.content.startswith(_BROKE_OFF))
+        spoilt = got.status == _MISMATCH or broke_off(got)
         return got.told(gone=told.gone, offset=told.offset, complete=complete, spoilt=spoilt, most=self._most)
 
 
