@@ -45,6 +45,7 @@ from midstream.injectors._sockets import (
     Pipe,
     delivered,
     half_close,
+    peer_has_left,
     recv,
     reset,
     send_all,
@@ -751,6 +752,8 @@ class Response:
             if not upstream_open:
                 if canned_bytes is not None or self.rewriter:
                     return "cut"
+                if peer_has_left(relay.client):  # the store need not answer somebody who has gone
+                    raise Ended("client-left")
                 return "store-ended" if relay.case.mutated else "upstream-closed"
             if self.rewriter and self.rewriter.complete:
                 upstream_open = False  # the new head promised more than there is

@@ -337,6 +337,28 @@ def test_a_client_that_leaves_in_a_response(running: RunningInjector, head: byte
     assert ended == ["ended"]
 
 
+def test_a_client_that_leaves_before_an_answer(running: RunningInjector) -> None:
+    """A store that drops the request of a client that has gone is not accused of ending early."""
+    there, gone = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        head = peer.head()
+        assert head
+        peer.body(head)
+        there.set()
+        assert gone.wait(30)
+
+    with origin(script) as store, stage(running, store) as on:
+        client = on.connect()
+        client.send(request("/k", "PUT", "Content-Length: 10\r\n") + b"x" * 10)
+        assert there.wait(30)
+        client.close()
+        gone.set()
+        assert on.until("sent").data["end"] == "client-left"
+        store.settle()
+    assert not on.facts().trouble
+
+
 def test_a_client_that_leaves_in_its_upload(running: RunningInjector) -> None:
     """A reset in the middle of an upload reaches the store, which would wait for the rest for ever."""
     seen: list[int] = []
