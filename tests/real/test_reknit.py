@@ -83,7 +83,7 @@ def run(store: str, scenarios: tuple[str, ...], tmp_path: Path) -> list[dict[str
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     cases: list[dict[str, Any]] = json.loads((out / "results.json").read_text())["cases"]

@@ -304,7 +304,7 @@ def test_a_socket_with_a_path(running: RunningInjector, tmp_path: Path, ending: 
         with raw(running, path, f"TCP cut@sent+100000:{ending}") as on:
             client = on.connect()
             say(client, DATA)
-            assert client.rest() == Received(b"", "reset" if ending == "rst" else "eof")
+            assert client.rest().data == b""
             thread.join(WAIT)
             assert on.facts().exchanges[0].received == 100_000
     assert b"".join(heard) == DATA[:100_000]
