@@ -150,17 +150,21 @@ class ReportContract:
         member().discard()
 
     def test_memory(self, member: type[Report], tmp_path: Path) -> None:
-        """It keeps no list of cases: the thousandth costs no more memory than the tenth."""
+        """It keeps no list of cases: the last thousand cost no more memory than any before."""
+        import gc
         import tracemalloc
 
         report = member()
         report.begin(RunInfo("0.1", 7, None, tmp_path))
-        for n in range(300):
-            report.case(case := record(n, Verdict.TRUNCATED), lambda case=case: evidence(case))  # type: ignore[misc]
-        tracemalloc.start()
-        for n in range(300, 1300):
-            report.case(case := record(n, Verdict.TRUNCATED), lambda case=case: evidence(case))  # type: ignore[misc]
-        grown = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
+        grown: list[int] = []
+        for first in range(0, 3000, 1000):
+            gc.collect()
+            tracemalloc.start()
+            for n in range(first, first + 1000):
+                report.case(case := record(n, Verdict.TRUNCATED), lambda case=case: evidence(case))  # type: ignore[misc]
+            gc.collect()
+            grown.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
         report.discard()
-        assert grown < 100_000
+        # A list would grow in each round; what other threads of the test run allocate comes and goes.
+        assert min(grown[1:]) < 100_000
