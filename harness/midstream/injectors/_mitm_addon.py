@@ -47,6 +47,7 @@ from midstream._schedule import Armed, Schedule
 from midstream._verbs import Close, EditRequest, Ending, Hold, Kill, Mutate, ResetStream, Respond
 from midstream._wire import Head, content_range, parse_head
 from midstream.injectors import Plan
+from midstream.injectors._case import Case, canned, wants_close
 from midstream.injectors._mitm_wire import (
     CERTIFICATE,
     CONTROL,
@@ -62,7 +63,7 @@ from midstream.injectors._mitm_wire import (
     Step,
     nearby,
 )
-from midstream.injectors._relay import Case, Relay, canned, wants_close
+from midstream.injectors._relay import Relay
 from midstream.injectors.embedded import EmbeddedSession
 
 Flow = Any  # mitmproxy.http.HTTPFlow

@@ -28,7 +28,7 @@ from midstream._rewriting import Rewriter, Wanted, object_base
 from midstream._schedule import Armed
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace, Send
 from midstream._wire import Framing, Head, Place, Span, Tracker, content_range
-from midstream.injectors._relay import DYING, Case
+from midstream.injectors._case import DYING, Case
 from midstream.injectors._sockets import delivered
 
 Act = Callable[[Mutate | Kill], Awaitable[None]]

@@ -22,7 +22,9 @@ from midstream._rewriting import object_base
 from midstream._schedule import Armed, Rule
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace
 from midstream._wire import Framing, Head, Span, Tracker, content_range
-from midstream.injectors._relay import Case, Client, Ended, Relay, Response
+from midstream.injectors._case import Case, Client, Ended
+from midstream.injectors._relay import Relay
+from midstream.injectors._response import Response
 from midstream.injectors._sockets import RECV, recv, send_all, silent, wait
 from midstream.injectors._toxics import Due, is_engines, waits_for_head
 

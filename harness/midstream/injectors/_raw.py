@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from midstream._schedule import TCP, Armed
 from midstream._verbs import Alter, Close, Ending, Hold, Kill, Mutate, Pace
+from midstream.injectors._case import Ended
 from midstream.injectors._outgoing import Outgoing, fire
-from midstream.injectors._relay import Ended, Relay
+from midstream.injectors._relay import Relay
 from midstream.injectors._sockets import RECV, recv, try_recv, wait
 
 

@@ -30,8 +30,9 @@ from midstream._verbs import (
     Swallow,
 )
 from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors._case import Case, Client
 from midstream.injectors._raw import RawRelay
-from midstream.injectors._relay import Case, Client, Relay
+from midstream.injectors._relay import Relay
 from midstream.injectors._sockets import wait
 from midstream.injectors._tls import TlsSocket
 

@@ -31,9 +31,10 @@ from midstream._registry import Availability
 from midstream._schedule import Schedule
 from midstream._verbs import Close, Hold, Kill, Mutate, Pace, Refuse
 from midstream.injectors import Injector, Plan, RunningInjector, Session
+from midstream.injectors._case import Client
 from midstream.injectors._engine import EngineProcess, ask_version
 from midstream.injectors._observer import Observer
-from midstream.injectors._relay import Client, Relay
+from midstream.injectors._relay import Relay
 from midstream.injectors._toxics import Api, Due, by_reset, limit, refusals, resets, stay, toxics
 from midstream.injectors.embedded import EmbeddedSession, RunningEmbedded
 

@@ -15,8 +15,8 @@ import pytest
 from midstream._evidence import Evidence, Facts, fold
 from midstream._schedule import Schedule
 from midstream._verbs import Kill, Mutate
+from midstream.injectors._case import Case
 from midstream.injectors._mitm_wire import Answer, Done, Failed, Gate, Line, Reader, Step
-from midstream.injectors._relay import Case
 from midstream.testing.injectors import layout
 from midstream.testing.wire import Peer, Received
 

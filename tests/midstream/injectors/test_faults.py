@@ -9,7 +9,7 @@ import time
 import pytest
 
 from midstream._evidence import fold
-from midstream.injectors import RunningInjector, _relay
+from midstream.injectors import RunningInjector, _response
 from midstream.testing.injectors import Stage, layout, request, stage
 from midstream.testing.wire import Peer, Received, ScriptedOrigin, origin
 
@@ -319,14 +319,14 @@ def test_waiting_costs_nothing(
 ) -> None:
     """A pipelined request, or the end of a client that reads on, is looked at once, not over and over."""
     looks = 0
-    real = _relay.silent
+    real = _response.silent
 
     def counting(sock: socket.socket) -> bool:
         nonlocal looks
         looks += 1
         return real(sock)
 
-    monkeypatch.setattr(_relay, "silent", counting)
+    monkeypatch.setattr(_response, "silent", counting)
     answer = threading.Event()
 
     def slow(peer: Peer) -> None:
