@@ -33,12 +33,12 @@ class Reader(io.RawIOBase):
 
     def __init__(self, store: stores.Store, options: Options) -> None:
         super().__init__()
-        if options.expect is not None:
-            raise CallerError("`expect` is the digest of the whole object, and a reader reads parts")
         self._object = Pinned(store, options)
         self._lock = threading.RLock()
         self._at = 0
         self._run: Run | None = None
+        if options.expect is not None:  # last: what is refused is closed by the collector all the same
+            raise CallerError("`expect` is the digest of the whole object, and a reader reads parts")
 
     @property
     def size(self) -> int:

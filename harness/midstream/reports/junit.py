@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -75,6 +76,9 @@ class JUnit(Report):
     def discard(self) -> None:
         if hasattr(self, "_whole"):
             self._whole.discard()
+        if hasattr(self, "_cases"):
+            with contextlib.suppress(OSError):  # a full disk; left to the collector it would be told
+                self._cases.close()
 
 
 MEMBER = JUnit
