@@ -72,6 +72,11 @@ class Matrix:
     def count(self) -> int:
         return sum(1 for _ in self.cases())
 
+    def idle_drivers(self) -> list[str]:
+        """Those that were asked for and have no case at all: no run of the others speaks for them."""
+        busy = {case.driver.id for case in self.cases()}
+        return [driver.id for driver, _ in self.drivers if driver.id not in busy]
+
 
 @dataclass
 class Tally:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from midstream._errors import SetupError, UsageError
 from midstream._evidence import Event
-from midstream._operations import http_operation
+from midstream._operations import GROUPS, OPERATIONS, http_operation
 from midstream._registry import load
 from midstream._schedule import Schedule
 from midstream._verbs import Alter, Close, EditRequest, Ending, Kill, Mutate, ResetStream
 from midstream.injectors import Plan, RunningInjector, Session
+
+# What `operation` tells apart, nothing being known of the store behind; the rest needs its protocol.
+TOLD_APART = frozenset(GROUPS) | {
+    *("get_object", "head_object", "put_object", "delete_object", "append_upload", "other"),
+    *("create_upload", "upload_part", "complete_upload", "abort_upload", "list_parts", "list_uploads"),
+}
 
 
 def resolve_upstream(url: str, allowed: Sequence[str]) -> tuple[str, int]:
@@ -62,6 +68,10 @@ def check_faults(schedule: Schedule, raw: bool = False) -> None:
     if raw and (reason := schedule.needs_http()):
         raise UsageError(f"--upstream tcp://...: {reason}")
     for rule in schedule.rules:
+        if rule.who in OPERATIONS and rule.who not in TOLD_APART:
+            raise UsageError(
+                f"--fault {str(rule)!r}: the proxy does not know {rule.who} when it sees one; name the method"
+            )
         for verb in rule.fault.verbs():
             needs = ""
             if isinstance(verb, Mutate) or (isinstance(verb, EditRequest) and verb.twin):
@@ -76,6 +86,14 @@ def check_faults(schedule: Schedule, raw: bool = False) -> None:
                 needs = "TLS"
             if needs:
                 raise UsageError(f"--fault {str(rule)!r}: {rule.fault.id} needs {needs}; the proxy has none")
+
+
+def operation(method: str, target: str, headers: Mapping[str, str]) -> str:
+    """Operations as plain HTTP tells them, and those of S3 that nothing else looks like: by their queries."""
+    query = parse_qs(target.partition("?")[2], keep_blank_values=True)
+    if query.keys() & {"uploads", "uploadId"}:
+        return str(load("stores", "moto").operation(method, target, headers))
+    return http_operation(method, target, headers)
 
 
 def listen_port(text: str) -> int:
@@ -138,9 +156,7 @@ def open_proxy(
 
     injector: RunningInjector = load("injectors", "embedded").start()
     try:
-        return injector.open(
-            Plan(address, schedule, http_operation, None, port, told.heed, raw=raw)
-        ), injector
+        return injector.open(Plan(address, schedule, operation, None, port, told.heed, raw=raw)), injector
     except SetupError as error:
         injector.stop()
         raise SetupError(f"--listen {listen}: {error}") from None

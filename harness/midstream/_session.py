@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -99,14 +100,28 @@ def one_case(
     return whole
 
 
-def _prepare(out: Path) -> None:
+@contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """The folder, made, writable, and nobody else's until the run is over. Raises UsageError."""
+    folder = -1
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror}") from None
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            probe = out / ".writable"
+            probe.touch()
+            probe.unlink()
+        except BlockingIOError:
+            raise UsageError(
+                f"--out {out}: another run writes there; give each a folder of its own"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"--out {out}: {error.strerror}") from None
+        yield
+    finally:
+        if folder >= 0:
+            os.close(folder)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -182,8 +197,12 @@ def execute(
     total = matrix.count()
     if not total:
         raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
-    _prepare(out)
-    with interruptible():
+    if idle := matrix.idle_drivers():
+        where = ", ".join(store.id for store in matrix.stores)
+        raise UsageError(
+            f"nothing to run for --driver {idle[0]}: no selected scenario is meant for it on {where}"
+        )
+    with _own(out), interruptible():
         return _execute(
             matrix, out, total, min(jobs, total), known, version, _screen(plain, total, quiet), wire
         )

@@ -7,9 +7,9 @@ signal reaches everything it started.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import resource
 import select
 import shutil
 import signal
@@ -46,6 +46,15 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
 
 
+# A limit is in force before the command begins: set from outside, it would come after a quick one's writes.
+_LIMITED = """
+import os, resource, sys
+room, *words = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+os.execvp(words[0], words)
+"""
+
+
 class _Process:
     """A process in a session of its own, with its pipes.
 
@@ -63,6 +72,10 @@ class _Process:
         talk: bool = False,
         room: int | None = None,
     ) -> None:
+        if room is not None:
+            if "/" not in words[0] and shutil.which(words[0], path=env.get("PATH")) is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
+            words = [sys.executable, "-I", "-c", _LIMITED, str(room), *words]
         self._popen = subprocess.Popen(
             words,
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
@@ -76,9 +89,6 @@ class _Process:
             restore_signals=room is None,
         )
         self.pid = self._popen.pid
-        if room is not None:
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (room, hard))
         self.tail = bytearray()
         self.answers = bytearray()
         self.code: int | None = None

@@ -27,7 +27,7 @@ class Options:
     connect_timeout: float = 10.0
     """How long a connection may take to come about."""
     attempts: int = 6
-    """Failures in a row without a new byte before giving up; any progress refills it."""
+    """How often to try again in a row without a new byte; any progress refills it."""
     backoff_base: float = 0.5
     """The longest first wait; it doubles with each failure in a row, and is drawn at random below that."""
     backoff_cap: float = 30.0

@@ -23,7 +23,7 @@ Url = Annotated[
 ]
 Idle = Annotated[float, typer.Option(help="Seconds the network may stay silent.")]
 Connect = Annotated[float, typer.Option(help="Seconds to wait for a connection.")]
-Attempts = Annotated[int, typer.Option(help="Failures in a row without progress.")]
+Attempts = Annotated[int, typer.Option(help="How often to try again in a row without a new byte.")]
 Backoff = Annotated[float, typer.Option(help="Seconds before the first retry, at most.")]
 Expect = Annotated[str | None, typer.Option(help="The digest it must have, like sha256:…")]
 Verify = Annotated[bool, typer.Option(help="Verify the digest the store offers.")]
@@ -226,7 +226,9 @@ def resume(
     folder: Annotated[
         Path, typer.Argument(help="Where downloads were to be written.", exists=True, file_okay=False)
     ] = Path(),
-    clean: Annotated[bool, typer.Option("--clean", help="Remove those that no process works on.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove downloads that no process works on.")
+    ] = False,
     journal: Journal = None,
 ) -> None:
     """List what interrupted transfers left: downloads in FOLDER, and uploads."""

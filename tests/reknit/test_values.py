@@ -17,6 +17,7 @@ from reknit._ranges import ContentRange, parse_content_range, range_header
 from reknit._representation import content_length
 from reknit._retry import backoff
 from reknit._validators import strong_etag
+from reknit.stores import open_store
 
 
 @given(st.integers(0, 10**15), st.integers(0, 10**9), st.integers(1, 10**9))
@@ -154,3 +155,10 @@ def test_sums_are_joined() -> None:
         pieces = [data[a:b] for a, b in itertools.pairwise(ends)]
         assert crc32_of((zlib.crc32(piece), len(piece)) for piece in pieces) == zlib.crc32(data)
     assert crc32_of([(1, 1), (None, 1)]) is None
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/k", "file:///k"])
+def test_a_setting_that_a_store_has_not(url: str) -> None:
+    """A slip must not become a transfer of another kind than was meant."""
+    with pytest.raises(CallerError, match="uplod"):
+        open_store(url, Options(store={"uplod": "ietf"}))

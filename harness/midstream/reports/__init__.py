@@ -58,6 +58,7 @@ class Unfinished:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        path.unlink(missing_ok=True)  # of an earlier run: beside this one's files it would be a lie
         self._part = path.with_name(f"{path.name}.part")
         # What UTF-8 cannot hold (half of a pair, off the wire or out of a file name) is written as an escape.
         self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")

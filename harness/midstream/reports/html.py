@@ -78,6 +78,7 @@ class Html(Report):
 
     def begin(self, info: RunInfo) -> None:
         self._info = info
+        self._file = Unfinished(info.out / "index.html")
         self._cells: dict[str, dict[tuple[str, str, str], Counter[str]]] = {}
         self._rows: dict[str, dict[str, Any]] = {}
         self._columns: dict[tuple[str, str, str], None] = {}
@@ -138,7 +139,6 @@ class Html(Report):
             rows=rows,
             meanings=[(v.value, t) for v, t in MEANING.items()],
         )
-        self._file = Unfinished(self._info.out / "index.html")
         self._file.write(text)
         self._file.finish()
 

@@ -154,6 +154,8 @@ def uploader(url: str, options: Options) -> FileUploader:
 
 def connect(url: str, options: Options) -> FileStore:
     """A store for one file. Raises CallerError unless the URL is file:///absolute/path."""
+    if options.store:
+        raise CallerError(f"file:// has no settings: {', '.join(sorted(options.store))}")
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise CallerError(f"not a file URL (file:///path): {url!r}")

@@ -23,7 +23,7 @@ from reknit._errors import CallerError
 from reknit._options import Options
 from reknit._representation import Dialect
 from reknit._upload_events import Shape, Told
-from reknit.stores._base import Response
+from reknit.stores._base import Response, settings
 from reknit.stores._lines import Lines
 from reknit.stores._uploader import Body, Uploader, UploaderBase
 from reknit.stores._wire import ask, basic, range_headers
@@ -49,6 +49,7 @@ class HttpStore:
     dialect = Dialect("If-Range")
 
     def __init__(self, url: str, options: Options) -> None:
+        settings("HTTP", options.store, {"upload": (), "filename": ()})
         self._options, self.private = options, dict(options.headers)
         self._adopt(url)
         self.identity = _identity(self.url)

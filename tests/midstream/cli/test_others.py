@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from tests.midstream.cli.conftest import Box
 
+from midstream import _proxy
 from midstream._errors import UsageError
 from midstream._proxy import listen_port, resolve_upstream
 
@@ -84,6 +85,31 @@ def test_no_such_list(box: Box) -> None:
     assert done.line.startswith("midstream: Invalid value for 'what': 'nosuch' is not one of 'scenarios', ")
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "operation"),
+    [
+        ("POST", "/bucket/key?uploads", "create_upload"),
+        ("PUT", "/bucket/key?partNumber=2&uploadId=x", "upload_part"),
+        ("POST", "/bucket/key?uploadId=x", "complete_upload"),
+        ("DELETE", "/bucket/key?uploadId=x", "abort_upload"),
+        ("GET", "/bucket/key?uploadId=x", "list_parts"),
+        ("GET", "/bucket?uploads", "list_uploads"),
+        ("GET", "/bucket/key?partNumber=2", "get_object"),
+        ("PUT", "/bucket/key", "put_object"),
+        ("GET", "/index.html", "get_object"),
+        ("HEAD", "/", "head_object"),
+        ("DELETE", "/a/b", "delete_object"),
+        ("PATCH", "/a", "append_upload"),
+        ("POST", "/a", "other"),
+    ],
+)
+def test_proxy_operations(method: str, target: str, operation: str) -> None:
+    """A part of an S3 upload is no whole object; every operation that a rule may name is one it can tell."""
+    told = _proxy.operation(method, target, {})
+    assert told == operation
+    assert told in _proxy.TOLD_APART
+
+
 def test_proxy_ended_at_once(box: Box, upstream: str) -> None:
     """A signal right after the URL is not lost."""
     for _ in range(3):
@@ -140,6 +166,10 @@ def test_proxy_port(box: Box, upstream: str) -> None:
         (
             ["--upstream", "http://127.0.0.1:1", "--fault", "GET cut@1:up"],
             "--fault 'GET cut@1:up': a cut ends",
+        ),
+        (
+            ["--upstream", "http://127.0.0.1:1", "--fault", "put_segment cut@1"],
+            "--fault 'put_segment cut@1:fin': the proxy does not know put_segment when it sees one",
         ),
     ],
 )

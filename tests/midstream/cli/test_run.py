@@ -301,6 +301,10 @@ BAD: list[tuple[list[str], str]] = [
     (["--out", "file/below"], "--out file/below: Not a directory"),
     (["--out", "file"], "--out file: "),
     (["--store", "moto", "a-http"], "nothing to run: no selected scenario is meant for the selected stores"),
+    (
+        ["--driver", "reknit", "--driver", "boto3"],
+        "--driver boto3: no selected scenario is meant for it on origin",
+    ),
 ]
 
 

@@ -41,6 +41,37 @@ def wait_for_cases(box: Box, n: int, process: subprocess.Popen[str]) -> None:
 LONG = CUT.replace("[20000]", '"sample 20000"')
 
 
+def test_one_run_in_a_folder(box: Box) -> None:
+    """A second run is refused while one writes there, and free to once that has ended, however it did."""
+    box.scenario(text=LONG)
+    first = box.start("run", *box.usual("right"))
+    wait_for_cases(box, 1, first)
+    second = box.run()
+    assert (second.status, second.out) == (2, "")
+    assert (
+        second.line == f"midstream: --out {box.out}: another run writes there; give each a folder of its own"
+    )
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    box.scenario(text=CUT)
+    assert box.run().status == 0
+
+
+def test_killed_over_an_earlier_report(box: Box) -> None:
+    """Beside the cases of a run that was killed lies no report of the run before it."""
+    box.scenario(text=CUT)
+    assert box.run().status == 0
+    reports = [box.out / name for name in ("index.html", "results.json", "junit.xml")]
+    assert all(path.exists() for path in reports)
+    box.scenario(text=LONG)
+    process = box.start("run", *box.usual("right"))
+    wait_for_cases(box, 5, process)
+    process.kill()
+    process.communicate()
+    assert not any(path.exists() for path in reports)
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

@@ -166,7 +166,7 @@ def test_cases(tmp_path: Path) -> None:
 
 
 def test_unfinished(tmp_path: Path) -> None:
-    """A file has its name when it is whole, and not before; a part is removed."""
+    """A file has its name when it is whole, and not before; a part is removed, and what had the name."""
     path = tmp_path / "a.txt"
     file = Unfinished(path)
     file.write("one")
@@ -176,8 +176,7 @@ def test_unfinished(tmp_path: Path) -> None:
     again = Unfinished(path)
     again.write("two")
     again.discard()
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["results", "junit", "html", "cases"])
