@@ -23,6 +23,7 @@ from typing import Any
 
 from common import CACHE, GIB, MIDSTREAM, free_port, nginx_config, row, running, say
 
+_DONE = "done"
 CUTS = 10
 BUFFER = 1 << 20  # reknit's own default
 OBSTORE = ("obstore==0.12.1", "awscrt==0.38.1")
@@ -88,15 +89,17 @@ def downloads(quick: bool) -> list[dict[str, Any]]:
     with _served() as (folder, url):
         expect = _sha256(folder / "www" / "object")
         ways = _from_nginx(folder, url, expect)
-        rows.append(_race("1 GiB from nginx to a file, SHA-256 verified", ways, rounds))
+        dest = folder / "dest"
+        rows.append(_race("1 GiB from nginx to a file, SHA-256 verified", ways, rounds, done=dest))
     with _minio() as place:
         if place is None:
             say("MinIO is not installed (midstream install minio): left out")
         else:
-            ways = _from_minio(*place)
-            rows.append(_race("1 GiB from MinIO to a file, CRC64NVME verified", ways, rounds))
+            ways, dest = _from_minio(*place), place[0] / "dest"
+            rows.append(_race("1 GiB from MinIO to a file, CRC64NVME verified", ways, rounds, done=dest))
             ways = {"reknit": ways["reknit"], **_from_minio(*place, verified=False)}
-            rows.append(_race("1 GiB from MinIO to a file, ours verified, the others not", ways, rounds, 0))
+            text = "1 GiB from MinIO to a file, ours verified, the others not"
+            rows.append(_race(text, ways, rounds, 0, dest))
     return rows
 
 
@@ -235,24 +238,33 @@ def _compared(way: Callable[[], object], dest: Path, crc: str) -> Callable[[], o
 
 
 def _emptied(ways: dict[str, Callable[[], object]], dest: Path) -> dict[str, Callable[[], object]]:
-    """Each with a look at the size, and no file before it."""
+    """Each with a look at the size, and the file renamed: the next one finds none to write over."""
 
     def fresh(way: Callable[[], object]) -> Callable[[], object]:
         def run() -> None:
             way()
             if dest.stat().st_size != GIB:
                 raise SystemExit(f"bench: {dest.stat().st_size} bytes came")
+            dest.replace(dest.with_name(_DONE))
 
         return run
 
     return {name: fresh(way) for name, way in ways.items()}
 
 
-def _race(name: str, ways: dict[str, Callable[[], object]], rounds: int, goal: float = 1.0) -> dict[str, Any]:
-    """Seconds of each way, in turn; the first round warms up."""
+def _race(
+    name: str,
+    ways: dict[str, Callable[[], object]],
+    rounds: int,
+    goal: float = 1.0,
+    done: Path | None = None,
+) -> dict[str, Any]:
+    """Seconds of each way, in turn; the first round warms up. `done` is the new file they write."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, run in ways.items():
+            if done is not None:
+                done.with_name(_DONE).unlink(missing_ok=True)  # by nobody's clock
             began = time.monotonic()
             run()
             if number:
