@@ -69,13 +69,11 @@ class Matrix:
             return iter([self.only])
         return islice(loaded.variants(self.seed), 1 if self.quick else None)
 
-    def count(self) -> int:
-        return sum(1 for _ in self.cases())
-
-    def idle_drivers(self) -> list[str]:
-        """Those that were asked for and have no case at all: no run of the others speaks for them."""
-        busy = {case.driver.id for case in self.cases()}
-        return [driver.id for driver, _ in self.drivers if driver.id not in busy]
+    def counts(self) -> Counter[str]:
+        """How many cases each driver has; one that was asked for and has none is there with 0."""
+        counts = Counter({driver.id: 0 for driver, _ in self.drivers})
+        counts.update(case.driver.id for case in self.cases())
+        return counts
 
 
 @dataclass

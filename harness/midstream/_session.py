@@ -194,10 +194,11 @@ def execute(
 ) -> int:
     """Run a matrix, write every report, print the outcome; the exit status."""
     known = KnownFailures.read(xfail) if xfail else None
-    total = matrix.count()
+    counts = matrix.counts()
+    total = counts.total()
     if not total:
         raise UsageError("nothing to run: no selected scenario is meant for the selected stores and drivers")
-    if idle := matrix.idle_drivers():
+    if idle := [driver for driver, count in counts.items() if not count]:
         where = ", ".join(store.id for store in matrix.stores)
         raise UsageError(
             f"nothing to run for --driver {idle[0]}: no selected scenario is meant for it on {where}"

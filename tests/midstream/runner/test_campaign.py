@@ -587,7 +587,7 @@ def test_replay_specs(tmp_path: Path, spec: str, text: str | None) -> None:
     (tmp_path / "a-cut.toml").write_text(head + CUT)
     ask: Callable[[], Matrix] = lambda: one_case(spec, "reknit", "origin", "embedded", 0, folder=tmp_path)  # noqa: E731
     if text is None:
-        assert ask().count() == 1
+        assert ask().counts().total() == 1
         return
     with pytest.raises(UsageError) as caught:
         ask()
