@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midstream._errors import HarnessError
+from midstream._operations import APPEARS, GROUPS, OPERATIONS, SENDS
 from midstream._schedule import CONNECTION, Rule, Schedule
 from midstream._verbs import Close, Ending, Hold, Kill, Mutate, Pace, Refuse, Verb
 
@@ -90,6 +91,10 @@ def waits_for_head(rule: Rule) -> bool:
     return (p.kind, p.value, p.delta) in (("place", "head", 0), ("wire", 0, 0))
 
 
+# Operations that change nothing, so that a request for one may be rehearsed.
+ASKED_TWICE = OPERATIONS.keys() - SENDS - APPEARS - GROUPS.keys() - {"abort_upload", "delete_object"}
+
+
 def refusal(rule: Rule) -> str | None:
     """Why toxiproxy cannot carry out a rule; None when it can."""
     verbs = rule.fault.verbs()
@@ -112,7 +117,7 @@ def refusal(rule: Rule) -> str | None:
                 return f"toxiproxy knows no HTTP, so it cannot {type(verb).__name__.lower()}"
     if len(verbs) > 1:
         return f"toxiproxy cannot do several things at one byte, as {rule.fault.id} wants"
-    if rule.who not in (CONNECTION, "*", "GET", "HEAD") and rule.who.isupper() and not at_start:
+    if not at_start and rule.who not in (CONNECTION, "*", "GET", "HEAD") and rule.who not in ASKED_TWICE:
         return f"a {rule.who} cannot be asked for twice to learn where its response is to be cut"
     return None
 
