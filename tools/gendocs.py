@@ -134,7 +134,7 @@ def _commands(app: typer.Typer, program: str) -> str:
             )
             given = "" if p.required or p.default is None or p.default is False else code(str(p.default))
             if p.name == "jobs":
-                given = "the cores"  # not those of the machine that wrote this
+                given = "twice the cores"  # not those of the machine that wrote this
             choices = ", ".join(code(str(c)) for c in getattr(p.bare_type, "__members__", ()))
             text = f"{p.help or ''} One of {choices}." if choices else p.help or ""
             rows.append((shown, text, "required" if p.required else given))

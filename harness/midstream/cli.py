@@ -31,7 +31,7 @@ app = typer.Typer(
 
 DEFAULT_STORES = ("origin", "moto", "swift", "swift-s3")
 OUT = Path("midstream-out")
-CORES = os.cpu_count() or 2
+AT_A_TIME = min(2 * (os.cpu_count() or 2), 64)  # a case waits for longer than it computes
 
 
 class ListKind(StrEnum):
@@ -122,7 +122,7 @@ Seed = Annotated[
     int, typer.Option(help="Chooses sampled offsets and the objects' bytes; equal seeds, equal runs.")
 ]
 Jobs = Annotated[
-    int, typer.Option("-j", "--jobs", min=1, max=64, help="Cases at a time (default: the cores).")
+    int, typer.Option("-j", "--jobs", min=1, max=64, help="Cases at a time (default: twice the cores).")
 ]
 Out = Annotated[Path, typer.Option(help="Folder for results.json, junit.xml, index.html and cases/.")]
 
@@ -136,7 +136,7 @@ def run(
     store: Stores = None,
     injector: Injectors = None,
     seed: Seed = 0,
-    jobs: Jobs = CORES,
+    jobs: Jobs = AT_A_TIME,
     out: Out = OUT,
     xfail: Annotated[Path | None, typer.Option(help="Known failures with reasons (TOML).")] = None,
     scenario_dir: Annotated[

@@ -266,9 +266,13 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         if self._ended:
             self.transport.close()
-        else:
+            return
+        try:
             self.transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER, self.transport.close)
+        except OSError:  # reset meanwhile; the request of another connection may stand above us, and goes on
+            self.transport.abort()
+            return
+        asyncio.get_running_loop().call_later(LINGER, self.transport.close)
 
     def _pump(self) -> None:
         if not self._stream or self._full:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import errno
 import hashlib
 import http.client
 import itertools
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +24,10 @@ from hypothesis import strategies as st
 from midstream._content import Content
 from midstream._errors import HarnessError, UsageError
 from midstream.stores import Traits
-from midstream.stores._origin_http import BadRequest, RequestBody
+from midstream.stores._origin_application import Application
+from midstream.stores._origin_http import BadRequest, Connection, RequestBody
+from midstream.stores._origin_objects import Objects
+from midstream.stores._origin_tus import MEDIA_TYPE
 from midstream.stores.origin import MEMBER, RunningOrigin
 
 numbers = itertools.count()
@@ -407,6 +414,58 @@ def test_an_append_yields_to_a_later_request(origin: RunningOrigin, key: str) ->
         assert wire.ended()
         other.send(f"PATCH {upload} HTTP/1.1\n{APPEND}\nUpload-Offset: 6\nContent-Length: 1", b"6")
         assert head_of(other)[""] == "HTTP/1.1 204 No Content"
+
+
+class Half(asyncio.Transport):
+    """A transport that keeps what is written; one that was `reset` has no direction left to end."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__()
+        self.reset, self.written, self.aborted = reset, b"", False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def write_eof(self) -> None:
+        if self.reset:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_later_request_is_answered_whatever_became_of_the_one_before(reset: bool) -> None:
+    """The connection that has to yield may have been reset a moment ago; the later one is answered."""
+
+    async def run() -> tuple[Half, Half]:
+        application = Application(Objects(), "/_control/secret")
+        earlier, later = Half(reset=reset), Half()
+        first, second = Connection(application), Connection(application)
+        first.connection_made(earlier)
+        second.connection_made(later)
+        create = "POST /k HTTP/1.1\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 9\r\nContent-Length: 0\r\n\r\n"
+        second.data_received(create.encode())
+        upload = re.search(r"Location: (\S+)", later.written.decode())
+        assert upload
+        patch = f"PATCH {upload[1]} HTTP/1.1\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+        patch += f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: 9\r\n\r\n"
+        first.data_received(patch.encode() + b"012")
+        later.written = b""
+        second.data_received(f"HEAD {upload[1]} HTTP/1.1\r\nTus-Resumable: 1.0.0\r\n\r\n".encode())
+        return earlier, later
+
+    earlier, later = asyncio.run(run())
+    assert b"Upload-Offset: 3" in later.written
+    assert not later.aborted
+    assert earlier.written.startswith(b"HTTP/1.1 409 ")
+    assert earlier.aborted is reset
 
 
 def test_uploads_out_of_band(origin: RunningOrigin, key: str) -> None:
