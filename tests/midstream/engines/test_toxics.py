@@ -33,6 +33,8 @@ from midstream.testing.wire import Peer, ScriptedOrigin
         ("GET throttle@5:1MiB", "from the first byte"),
         ("GET throttle@head:999", "kB/s"),
         ("PUT cut@body+1:fin", "asked for twice"),
+        ("publish_object cut@status-line:rst", "asked for twice"),
+        ("abort_upload cut@last-header:rst", "asked for twice"),
     ],
 )
 def test_what_is_not_carried(line: str, word: str) -> None:
@@ -49,6 +51,7 @@ def test_what_is_not_carried(line: str, word: str) -> None:
         "get_object#2 cut@50%:rst",
         "* cut@head",
         "GET cut@status-line:rst",
+        "head_object cut@status-line:rst",
         "GET cut@end-1",
         "PUT cut@head:rst",
         "GET cut@request:rst",
