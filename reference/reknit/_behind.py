@@ -20,10 +20,10 @@ class Behind:
         self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[None] | None = None
 
-    def take(self, block: memoryview | bytes) -> bool:
-        """False when the block is not done yet."""
+    def take(self, block: memoryview | bytes, *, quick: bool = False) -> bool:
+        """False when the block is not done yet. Work that is `quick` is never handed over."""
         self.settle()
-        if len(block) < _WORTH:
+        if quick or len(block) < _WORTH:
             self._work(block)
             return True
         self._thread = self._thread or ThreadPoolExecutor(1, "reknit-behind")

@@ -17,6 +17,7 @@ _REPR_DIGEST = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]*):")
 _RFC9530 = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
 _AMZ = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
 _SIZES = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
+_OF_AWSCRT = ("crc32c", "crc64nvme")
 # Strongest first: one digest is enough, and each one more costs a pass over the data.
 _PREFERENCE = tuple(_SIZES)
 
@@ -105,38 +106,43 @@ def unproved(offers: Iterable[Digest], etag: str | None, *, verify: bool, part: 
 
 def available(algorithm: str) -> bool:
     """Whether this process can compute `algorithm`: CRC32C and CRC64NVME come from awscrt alone."""
-    if algorithm in ("crc32c", "crc64nvme"):
+    if algorithm in _OF_AWSCRT:
         return importlib.util.find_spec("awscrt") is not None
     return algorithm in _SIZES
 
 
 class Hasher:
-    """One running digest."""
+    """One running digest; one that is a CRC can go on from the `crc` of the bytes before."""
 
-    def __init__(self, algorithm: str) -> None:
+    def __init__(self, algorithm: str, crc: int = 0) -> None:
         self.algorithm = algorithm
-        self._crc = 0
+        self.crc = crc
         self._step: Callable[[Any, int], int] | None = None
         if algorithm == "crc32":
             self._step = zlib.crc32
-        elif algorithm in ("crc32c", "crc64nvme"):
+        elif algorithm in _OF_AWSCRT:
             from awscrt import checksums  # optional, and only some S3 objects need it
 
             self._step = getattr(checksums, algorithm)
         else:
             self._hash = hashlib.new(algorithm, usedforsecurity=False)
 
+    @property
+    def quick(self) -> bool:
+        """Whether a block is sooner hashed than handed to a thread: these two go at 65 GB/s."""
+        return self.algorithm in _OF_AWSCRT
+
     def update(self, data: memoryview | bytes) -> None:
         """Take the next bytes."""
         if self._step is not None:
-            self._crc = self._step(data, self._crc)
+            self.crc = self._step(data, self.crc)
         else:
             self._hash.update(data)
 
     def hexdigest(self) -> str:
         """The digest of what was taken so far."""
         if self._step is not None:
-            return f"{self._crc:0{_SIZES[self.algorithm] * 2}x}"
+            return f"{self.crc:0{_SIZES[self.algorithm] * 2}x}"
         return self._hash.hexdigest()
 
 

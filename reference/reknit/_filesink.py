@@ -6,7 +6,6 @@ import errno
 import itertools
 import os
 import stat
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import TracebackType
 
 from reknit import _journal, _partial
 from reknit._behind import Behind
+from reknit._checksums import Hasher
 from reknit._errors import CallerError, Changed, Integrity, Refused, SinkError
 from reknit._options import Options
 from reknit._representation import Representation
@@ -61,7 +61,8 @@ class FileSink:
         self.dest, self._identity, self._url = Path(os.path.realpath(dest)), identity, url
         self._options, self._disk = options, disk or Disk()
         self.representation: Representation | None = None
-        self.held = self._crc = self._marked = self._durable = 0
+        self.held = self._marked = self._durable = 0
+        self._sum = Hasher(_journal.SUMS[0])
         self._behind = Behind(self._check)  # the CRC of what is held
         self._folder: Path | None = None
         self._data = self._journal = -1
@@ -101,6 +102,8 @@ class FileSink:
         """See Sink.pin. Nothing is written yet: a small download that meets no trouble needs no journal."""
         self.representation = representation
         self._resumable = self._binds(representation)
+        if not self.held:
+            self._sum = Hasher(_journal.sum_for(self._options.wanted(representation.digests)))
         self._headed = False
 
     def write(self, data: memoryview) -> None:
@@ -142,7 +145,8 @@ class FileSink:
             if self._journal >= 0:
                 self._disk.truncate(self._journal, 0)
             self._disk.truncate(self._data, 0)
-        self.held = self._crc = self._marked = self._durable = self._journal_end = 0
+        self.held = self._marked = self._durable = self._journal_end = 0
+        self._sum = Hasher(_journal.SUMS[0])
         self.representation, self._resumable = None, False
 
     def pause(self) -> None:
@@ -180,7 +184,7 @@ class FileSink:
             if found is not None and found[1] > self.held:
                 self._drop(self._data, self._folder)
                 self._folder, self._data = folder, data
-                self.representation, self.held, self._crc = found
+                self.representation, self.held, self._sum = found
             else:
                 self._drop(data, folder)
         if self._folder is not None and self.representation is not None:
@@ -191,7 +195,8 @@ class FileSink:
                 self._drop(self._data, self._folder)
                 self._folder, self._data = None, -1
                 self.representation, self._resumable, self._headed = None, False, False
-                self.held = self._crc = self._marked = 0
+                self.held = self._marked = 0
+                self._sum = Hasher(_journal.SUMS[0])
 
     @staticmethod
     def _drop(data: int, folder: Path | None) -> None:
@@ -200,7 +205,7 @@ class FileSink:
         if folder is not None:
             _partial.discard(folder)
 
-    def _load(self, folder: Path) -> tuple[int, tuple[Representation, int, int] | None]:
+    def _load(self, folder: Path) -> tuple[int, tuple[Representation, int, Hasher] | None]:
         """Open the data of a partial; say what of it is proved, never of another object or beyond it."""
         try:
             with (folder / _partial.JOURNAL).open("rb") as lines:
@@ -210,10 +215,9 @@ class FileSink:
             return -1, None
         if record is None or not self._binds(record.representation):
             return data, None
-        total = record.representation.total
         with open(data, "rb", closefd=False) as file:
-            held, crc = _journal.proved(file, [m for m in record.marks if total is None or m[0] <= total])
-        return data, (record.representation, held, crc)
+            held, crc = _journal.proved(file, record)
+        return data, (record.representation, held, Hasher(record.sum, crc))
 
     def _binds(self, known: Representation) -> bool:
         """Whether a continuation can be bound to this version, by a strong tag or by a digest in the end."""
@@ -231,13 +235,13 @@ class FileSink:
         """These bytes follow what is held, and are in the file."""
         self._behind.settle()
         self._mark_when_due()
-        done = self._behind.take(data)
+        done = self._behind.take(data, quick=self._sum.quick)
         self.held += len(data)
         if done:
             self._mark_when_due()
 
     def _check(self, data: memoryview | bytes) -> None:
-        self._crc = zlib.crc32(data, self._crc)
+        self._sum.update(data)
 
     def _mark_when_due(self) -> None:
         if self.held - self._durable >= self._options.checkpoint_bytes:
@@ -256,9 +260,9 @@ class FileSink:
         if durable:
             self._disk.sync(self._data)  # the data before the record that claims it
         if not self._headed:
-            self._append(_journal.head(self._identity, self.representation, self._url))
+            self._append(_journal.head(self._identity, self.representation, self._sum.algorithm, self._url))
             self._headed = True
-        self._append(_journal.mark(self.held, self._crc))
+        self._append(_journal.mark(self.held, self._sum.crc))
         if self.held - self._marked >= _LAST_MARK:
             self._disk.begin(self._data, self._marked, self.held - self._marked)
         self._marked = self.held

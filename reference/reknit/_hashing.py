@@ -15,6 +15,7 @@ class Hashing:
 
     def __init__(self, wanted: Iterable[Digest] = ()) -> None:
         self._hashers = {digest.algorithm: Hasher(digest.algorithm) for digest in wanted}
+        self._quick = all(hasher.quick for hasher in self._hashers.values())
         self._behind = Behind(self._take)
 
     def __bool__(self) -> bool:
@@ -23,7 +24,7 @@ class Hashing:
     def update(self, data: memoryview | bytes) -> None:
         """Take the next bytes. They may be read until the next call of any method returns."""
         if self._hashers:
-            self._behind.take(data)
+            self._behind.take(data, quick=self._quick)
 
     def wrong(self, digests: Iterable[Digest]) -> Digest | None:
         """The first of `digests` that what was taken so far does not have."""

@@ -1,10 +1,10 @@
 """The record beside a partial. Damage to it, or to the partial, costs a re-download and never a wrong byte.
 
 One line per entry: the CRC-32 of the rest in hexadecimal, a space, JSON. A head names the object (URL
-identity, total, validator, coding, digests: RFC 9110 §15.3.7.3); a mark `[offset, crc]` states the CRC-32
-of the partial's first `offset` bytes. What a mark claims is checked against the partial before it is
-believed, so marks may be written without a flush: zeros after a power cut, a tampered or swapped file do
-not fit any mark behind them.
+identity, total, validator, coding, digests: RFC 9110 §15.3.7.3) and the CRC of its marks; a mark
+`[offset, crc]` states that of the partial's first `offset` bytes. What a mark claims is checked against the
+partial before it is believed, so marks may be written without a flush: zeros after a power cut, a tampered
+or swapped file do not fit any mark behind them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from reknit._checksums import Digest
+from reknit._checksums import Digest, Hasher, available
 from reknit._representation import Representation
 
-VERSION = 1
+VERSION = 2
+SUMS = ("crc32", "crc64nvme")  # what marks may be made of; the second needs awscrt
 _BLOCK = 1 << 20
 
 
@@ -28,13 +29,20 @@ class Record:
 
     representation: Representation
     marks: tuple[tuple[int, int], ...]
+    sum: str = SUMS[0]
+    """Which of SUMS they are of."""
     url: str = ""
     """For people; without what may be a secret."""
 
 
-def head(identity: str, representation: Representation, url: str = "") -> bytes:
+def head(identity: str, representation: Representation, kind: str, url: str = "") -> bytes:
     """The line that names the object. A later head replaces an earlier one."""
-    return line({"reknit": VERSION, "object": identity, "url": url, **asdict(representation)})
+    return line({"reknit": VERSION, "object": identity, "url": url, "sum": kind, **asdict(representation)})
+
+
+def sum_for(digests: Iterable[Digest]) -> str:
+    """Which of SUMS to make marks of where these will be verified: awscrt's is quick, and is loaded then."""
+    return "crc64nvme" if any(d.algorithm == "crc64nvme" for d in digests) else "crc32"
 
 
 def mark(offset: int, crc: int) -> bytes:
@@ -45,34 +53,38 @@ def mark(offset: int, crc: int) -> bytes:
 def read(lines: Iterable[bytes], identity: str | None) -> Record | None:
     """Read a journal; None unless it names `identity` (None: any object). Damaged lines count as absent."""
     found: Representation | None = None
-    url = ""
+    url, kind = "", SUMS[0]
     marks: set[tuple[int, int]] = set()
     for said in map(entry, lines):
         if isinstance(said, dict):
             version, named = said.pop("reknit", None), said.pop("object", None)
             if version != VERSION or (identity is not None and named != identity):
                 return None
-            url = str(said.pop("url", ""))
+            url, kind = str(said.pop("url", "")), said.pop("sum", "")
+            if kind not in SUMS or not available(kind):
+                return None
             found = _representation(said)
         elif isinstance(said, list) and len(said) == 2 and all(type(number) is int for number in said):
             marks.add((said[0], said[1]))
-    return None if found is None else Record(found, tuple(sorted(marks)), url)
+    return None if found is None else Record(found, tuple(sorted(marks)), kind, url)
 
 
-def proved(data: BinaryIO, marks: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The longest prefix of `data` that a mark proves, as (bytes, crc)."""
+def proved(data: BinaryIO, record: Record) -> tuple[int, int]:
+    """The longest prefix of `data` that a mark proves, as (bytes, crc); none beyond the object's end."""
     best = (0, 0)
-    at = crc = 0
-    for offset, claimed in marks:
+    at, running, total = 0, Hasher(record.sum), record.representation.total
+    for offset, claimed in record.marks:
+        if total is not None and offset > total:
+            break
         while at < offset:
             block = data.read(min(_BLOCK, offset - at))
             if not block:
                 return best
-            crc = zlib.crc32(block, crc)
+            running.update(block)
             at += len(block)
         # One that does not fit may be a leftover of an earlier run: a later one may fit again.
-        if crc == claimed:
-            best = (at, crc)
+        if running.crc == claimed:
+            best = (at, claimed)
     return best
 
 

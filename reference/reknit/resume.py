@@ -106,10 +106,9 @@ def _download(path: Path, name: str) -> Left:
 
 
 def _proved(path: Path, record: _journal.Record) -> int:
-    total = record.representation.total
     try:
         with (path / _partial.DATA).open("rb") as data:
-            return _journal.proved(data, [m for m in record.marks if total is None or m[0] <= total])[0]
+            return _journal.proved(data, record)[0]
     except OSError:
         return 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import os
 import re
 import signal
@@ -319,7 +321,7 @@ def test_every_byte_of_the_journal_may_be_damaged(origin, whole, say, fast, tmp_
 
 def test_a_damaged_line_counts_as_absent() -> None:
     """Each line carries its own CRC: a head that changed by one byte names nothing."""
-    line = journal.head("object", Representation(total=9, etag='"a"'))
+    line = journal.head("object", Representation(total=9, etag='"a"'), "crc32")
     marks = [journal.mark(5, 1), journal.mark(7, 2)]
     assert journal.read([line, *marks], "object").marks == ((5, 1), (7, 2))
     assert journal.read([line, *marks], "other") is None
@@ -516,9 +518,6 @@ def test_a_folder_is_no_destination(origin, fast, tmp_path) -> None:
 
 def test_hashes_cover_the_prefix_of_an_earlier_run(origin, whole, say, fast, tmp_path) -> None:
     """P34, B085: the digest is over the sink, not over what this run fetched."""
-    import base64
-    import hashlib
-
     good = base64.b64encode(hashlib.md5(DATA).digest()).decode()
     extra = f"Content-MD5: {good}\r\n"
     dest = tmp_path / "dest"
@@ -529,11 +528,32 @@ def test_hashes_cover_the_prefix_of_an_earlier_run(origin, whole, say, fast, tmp
     assert len(origin.asked) == 1, "the rest was not enough"
 
 
+def test_marks_are_of_the_crc_that_is_verified(origin, whole, say, fast, tmp_path, monkeypatch) -> None:
+    """Where CRC64NVME is verified, so are marks; who cannot compute it begins anew."""
+    from awscrt import checksums
+
+    value = base64.b64encode(checksums.crc64nvme(DATA).to_bytes(8, "big")).decode()
+    extra = f"x-amz-checksum-crc64nvme: {value}\r\n"
+    dest = tmp_path / "dest"
+
+    def summed(data: bytes, asked: str = "") -> bytes:
+        return whole(data, asked, extra=extra)
+
+    folder = interrupted(origin, summed, say, fast, dest)
+    record = journal.read((folder / "journal").read_bytes().splitlines(), None)
+    assert record.sum == "crc64nvme"
+    assert record.marks[-1] == (60_000, checksums.crc64nvme(DATA[:60_000]))
+    report = download(origin.url(), dest, options=fast)
+    assert report.verified == "crc64nvme (x-amz-checksum-crc64nvme)"
+    assert "Range: bytes=60000-" in origin.asked[0]
+
+    interrupted(origin, summed, say, fast, dest)
+    monkeypatch.setattr(journal, "available", lambda algorithm: algorithm != "crc64nvme")
+    assert finish(origin, fast, dest) == 0
+
+
 def test_a_partial_bound_by_a_digest_needs_that_digest(origin, whole, say, fast, tmp_path) -> None:
     """P13: joined on the promise of a digest, it is not published by a run that would not verify it."""
-    import base64
-    import hashlib
-
     extra = f"Content-MD5: {base64.b64encode(hashlib.md5(DATA).digest()).decode()}\r\n"
 
     def untagged(data: bytes, asked: str = "") -> bytes:
@@ -603,20 +623,33 @@ def test_a_journal_that_cannot_be_written(origin, whole, say, fast, tmp_path, er
         [True, 1],
         [None, None],
         [[], {}],
-        {"reknit": 1, "object": "x", "total": "9"},
+        {"reknit": journal.VERSION, "object": "x", "sum": "crc32", "total": "9"},
     ],
 )
 def test_lines_that_nobody_wrote(forged) -> None:
     """A line with a fitting checksum and senseless content is no mark and no head, and no crash."""
-    whole = journal.head("x", Representation(total=9, etag='"a"')) + journal.mark(5, 7)
+    whole = journal.head("x", Representation(total=9, etag='"a"'), "crc32") + journal.mark(5, 7)
     record = journal.read((whole + journal.line(forged)).splitlines(), "x")
     assert record is None or record.marks == ((5, 7),)
 
 
 @pytest.mark.parametrize(
-    "field", [{"total": "9"}, {"total": -1}, {"total": True}, {"etag": 5}, {"weak": None}, {"coding": []}]
+    "field",
+    [
+        {"total": "9"},
+        {"total": -1},
+        {"total": True},
+        {"etag": 5},
+        {"weak": None},
+        {"coding": []},
+        {"sum": "md5"},
+        {"sum": []},
+    ],
 )
 def test_heads_with_senseless_fields(field) -> None:
     """Such a head names no version, so nothing is continued."""
-    said = {"reknit": 1, "object": "x", "url": "", **asdict(Representation(total=9, etag='"a"')), **field}
+    good = {**asdict(Representation(total=9, etag='"a"')), "reknit": journal.VERSION, "object": "x"}
+    good |= {"url": "", "sum": "crc32"}
+    assert journal.read([journal.line(good)], "x") is not None
+    said = {**good, **field}
     assert journal.read([journal.line(said)], "x") is None

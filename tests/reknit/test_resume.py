@@ -74,7 +74,9 @@ def test_what_is_of_no_use(left, damage, why) -> None:
     elif damage == "no data":
         (left / "data").unlink()
     else:
-        (left / "journal").write_bytes(journal.head("x", Representation(total=9)) + journal.mark(1, 1))
+        (left / "journal").write_bytes(
+            journal.head("x", Representation(total=9), "crc32") + journal.mark(1, 1)
+        )
     (one,) = resume.find(left.parent)
     assert (one.state, one.usable) == ("useless", 0)
     assert why in one.why
