@@ -124,6 +124,7 @@ class Told:
         self.say = say
         self._fired: set[int] = set()
         self._waiting: set[int] = set()
+        self._cut_off = False  # the upstream did not accept a connection
 
     def heed(self, event: Event) -> None:
         if line := describe(event):
@@ -132,12 +133,17 @@ class Told:
             self._fired.add(event.data["rule"])
         elif event.kind == "unfired":
             self._waiting.add(event.data["rule"])
+        elif event.kind == "upstream-failed":
+            self._cut_off = True
 
     def end(self) -> None:
         """Name the faults that never fired: a test that met none of them has shown nothing."""
         for index, spec in enumerate(self.faults):
             if index not in self._fired:
-                why = "its position was not reached" if index in self._waiting else "nothing matched it"
+                if index in self._waiting:
+                    why = "its position was not reached"
+                else:
+                    why = "the upstream did not answer" if self._cut_off else "nothing matched it"
                 self.say(f"never fired: {spec} ({why})")
 
 

@@ -299,8 +299,17 @@ def wire_lines(result: Result) -> list[str]:
                 text = f"sent {e.exchange}: {d['body']} body bytes, {d['end']}"
             case "connection":
                 text = f"connection {e.connection}"
+            case "received":
+                whole = "" if d["length"] is None else f" of {d['length']}"
+                text = f"received {e.exchange}: {d['body']}{whole} body bytes"
+            case "client-left":
+                text = f"connection {e.connection}: the driver left"
+            case "unfired":
+                text = f"did not fire: {d['spec']} (request {e.exchange}: its place was {d['why']})"
+            case "note" | "window":
+                text = d.get("text") or d["state"]
             case _:
-                text = f"{e.kind} {d}"
+                text = " ".join([e.kind, *(f"{name}={value}" for name, value in d.items())])
         lines.append(f"  {e.at:9.4f} s  {text}")
     lines.append(f"  driver said: {result.outcome.said} {result.outcome.error}".rstrip())
     return [printable(line) for line in lines]

@@ -10,7 +10,7 @@ from reknit._errors import Exhausted, Integrity, Refused, StoreFault
 from reknit._options import Options, Report
 from reknit._ranges import WHOLE, Slice, parse_content_range
 from reknit._representation import Representation, refusal
-from reknit._retry import RENEWABLE, RETRYABLE, backoff, retry_after
+from reknit._retry import RENEWABLE, RETRYABLE, backoff, retry_after, times
 from reknit._sink import StreamSink
 from reknit._transfer import Transfer
 
@@ -40,7 +40,7 @@ def head(store: stores.Store, options: Options) -> About:
             after = min(retry_after(answer.headers, time.time()), options.retry_after_cap)
         failures += 1
         if failures > options.attempts:
-            raise Exhausted(f"gave up after {failures} failures: {why}", cause)
+            raise Exhausted(f"gave up after {times(failures)}: {why}", cause)
         wait = backoff(failures, options.backoff_base, options.backoff_cap, options.roll())
         options.sleep(max(wait, after))
 

@@ -35,7 +35,7 @@ from reknit._representation import (
     is_chunked,
     refusal,
 )
-from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
+from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after, times
 
 # After so many bytes a drop is one more accident on a good line, not a failing one: resume at once.
 _GOOD_RUN = 1 << 20
@@ -156,9 +156,8 @@ class Machine:
         self._failures += 1
         self._run = 0
         if self._failures > self._limits.attempts:
-            message = (
-                f"gave up at byte {self._position} after {self._failures} failures without progress: {why}"
-            )
+            tried = times(self._failures)
+            message = f"gave up at byte {self._position} after {tried} without progress: {why}"
             return _fail(Exhausted(message, (cause.__cause__ or cause) if cause else None))
         actions: list[ev.Action] = []
         if not self._joinable():

@@ -28,6 +28,11 @@ class Limits:
     """
 
 
+def times(failures: int) -> str:
+    """`1 failure`, `2 failures`."""
+    return f"{failures} failure{'' if failures == 1 else 's'}"
+
+
 def backoff(failures: int, base: float, cap: float, roll: float) -> float:
     """Seconds to wait: full jitter over an exponential window.
 

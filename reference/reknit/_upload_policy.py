@@ -16,7 +16,7 @@ from reknit import _upload_events as ev
 from reknit._checksums import Digest, offered, wanted
 from reknit._errors import Exhausted, Integrity, Refused, ReknitError, StoreFault
 from reknit._representation import content_coding, content_length, refusal
-from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after
+from reknit._retry import RENEWABLE, RETRYABLE, Limits, backoff, retry_after, times
 
 # Answers to HEAD that say nothing of the object: it may be written and not read, or HEAD is not known.
 MUTE = frozenset({401, 403, 405, 501})
@@ -135,7 +135,8 @@ class Policy:
         good, self._run = self._run >= _GOOD_RUN, 0
         failures = self._failures[key]
         if failures > self._limits.attempts:
-            told = f"gave up with {self.stored} of {self.size} bytes stored, after {failures} failures: {why}"
+            tried = times(failures)
+            told = f"gave up with {self.stored} of {self.size} bytes stored, after {tried}: {why}"
             return Exhausted(told, (cause.__cause__ or cause) if cause else None)
         self.retries += 1
         if failures == 1 and good and not after and cause and cause.kind != "connect":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -12,7 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from reknit import CallerError, Exhausted, Options, Progress, Refused, ReknitError, download, upload
+from reknit import (
+    CallerError,
+    Exhausted,
+    Options,
+    Progress,
+    Refused,
+    ReknitError,
+    Report,
+    SinkError,
+    download,
+    open_stream,
+    upload,
+)
 from reknit._url import shown
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,15 +48,30 @@ PartSize = Annotated[int, typer.Option(help="Bytes of a part, where an object go
 Journal = Annotated[Path | None, typer.Option(help="The folder of the records of uploads under way.")]
 
 
+STDOUT = Path("-")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reknit {importlib.metadata.version('midstream')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _reknit() -> None:
+def _reknit(
+    version: Annotated[  # its callback does it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Transfers that survive dropped connections."""
 
 
 @app.command()
 def get(
     url: Url,
-    dest: Annotated[Path, typer.Argument(help="The file to write; it appears whole or not at all.")],
+    dest: Annotated[
+        Path, typer.Argument(help="The file to write, which appears whole or not at all; - for stdout.")
+    ],
     first: Annotated[int, typer.Option(help="The first byte wanted of the object.")] = 0,
     length: Annotated[int | None, typer.Option(help="How many bytes are wanted; all when not given.")] = None,
     parallel: Annotated[int, typer.Option(help="How many ranges to fetch at once, of a large object.")] = 1,
@@ -59,7 +87,9 @@ def get(
     quiet: Quiet = False,
 ) -> None:
     """Download URL to DEST, continuing what an earlier run left behind."""
-    with _told(url, lambda: _kept_beside(dest)):
+    with _told(url, lambda: "" if dest == STDOUT else _kept_beside(dest)):
+        if dest == STDOUT and parallel > 1:
+            raise CallerError("--parallel needs a file to write to, not -")
         options = Options(
             parallel=parallel,
             idle_timeout=idle_timeout,
@@ -72,12 +102,38 @@ def get(
             store=_pairs(store, "="),
         )
         with _bar(progress and not quiet) as show:
-            report = download(url, dest, first=first, length=length, options=options, progress=show)
+            if dest == STDOUT:
+                report = _to_stdout(url, first, length, options, show)
+            else:
+                report = download(url, dest, first=first, length=length, options=options, progress=show)
     if not quiet:
         typer.echo(
             f"{dest}: {report.bytes} bytes in {report.seconds:.1f} s, {report.resumes} resumed, "
-            f"{report.restarts} restarted, {_verified(report.verified, report.unverified)}"
+            f"{report.restarts} restarted, {_verified(report.verified, report.unverified)}",
+            err=dest == STDOUT,
         )
+
+
+def _to_stdout(
+    url: str,
+    first: int,
+    length: int | None,
+    options: Options,
+    progress: Callable[[Progress], None] | None,
+) -> Report:
+    """What was written cannot be taken back: the exit status tells whether it is the object."""
+    with (
+        open_stream(url, first=first, length=length, options=options, progress=progress) as stream,
+        open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as out,  # keeps nothing for the exit
+    ):
+        while block := stream.read(options.buffer):
+            view = memoryview(block)
+            try:
+                while view:
+                    view = view[out.write(view) :]
+            except OSError as error:
+                raise SinkError(f"cannot write to standard output: {error.strerror}", error) from error
+        return stream.report()
 
 
 def _verified(digests: str | None, why_not: str = "") -> str:

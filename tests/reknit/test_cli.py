@@ -32,6 +32,42 @@ def test_done(origin, whole, say, tmp_path) -> None:
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
+def test_to_standard_output(origin, whole, say, tmp_path) -> None:
+    """`-` is standard output: the bytes there, the words on stderr, and no file of that name."""
+    data = bytes(range(256)) * 4000
+    origin.script = [say(whole(data)[:-9000])]
+    origin.then = lambda asked: say(whole(data, asked))
+    command = [sys.executable, "-m", "reknit", "get", origin.url(), "-"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, data)
+    assert b"-: 1024000 bytes" in done.stderr
+    assert b"1 resumed" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    ranged = subprocess.run([*command, "--parallel", "2"], capture_output=True, timeout=60, check=False)
+    assert (ranged.returncode, ranged.stdout) == (2, b"")
+
+
+def test_standard_output_that_is_closed(origin, whole, say) -> None:
+    """A reader that leaves is a failure that is told, in one line."""
+    data = bytes(4 << 20)
+    origin.then = lambda asked: say(whole(data, asked))
+    command = [sys.executable, "-m", "reknit", "get", origin.url(), "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 1
+    assert told == b"reknit: cannot write to standard output: Broken pipe\n"
+
+
+def test_version() -> None:
+    """Its own name and the number of the distribution."""
+    told = run("--version")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert re.fullmatch(r"reknit \d+\.\d+\.\d+\n", told.stdout)
+
+
 def test_failed(origin, say, tmp_path) -> None:
     """1, with the reason; how to go on when going on makes sense."""
     origin.then = lambda asked: say(b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n")

@@ -94,6 +94,8 @@ def connect(url: str, options: Options) -> HttpStore:
     """A store for one URL. Raises CallerError when it is not one."""
     try:
         return HttpStore(url, options)
+    except CallerError:
+        raise
     except ValueError as error:
         raise CallerError(f"not an http URL: {error}") from None
 

@@ -16,6 +16,7 @@ from tests.midstream.cli.conftest import Box
 
 from midstream import _proxy
 from midstream._errors import UsageError
+from midstream._evidence import Event
 from midstream._proxy import listen_port, resolve_upstream
 
 BODY = bytes(range(256)) * 40
@@ -76,6 +77,22 @@ def test_proxy(box: Box, upstream: str, number: signal.Signals) -> None:
     assert out.splitlines()[2].endswith(" (nothing matched it)")
     assert out.splitlines()[3].endswith(" (its position was not reached)")
     assert box.leftovers() == []
+
+
+def test_proxy_of_an_upstream_that_is_down() -> None:
+    """A fault that met no response because there was no upstream is not said to have matched nothing."""
+    lines: list[str] = []
+    told = _proxy.Told(["GET cut@5", "PUT cut@5"], lines.append)
+    told.heed(
+        Event("upstream-failed", 0.0, 1, 1, {"reason": "the store does not accept connections: refused"})
+    )
+    told.heed(Event("unfired", 0.0, 1, 1, {"rule": 1}))
+    told.end()
+    assert lines == [
+        "trouble: the store does not accept connections: refused",
+        "never fired: GET cut@5 (the upstream did not answer)",
+        "never fired: PUT cut@5 (its position was not reached)",
+    ]
 
 
 def test_no_such_list(box: Box) -> None:

@@ -189,6 +189,15 @@ def test_replay_shows_the_wire(box: Box) -> None:
         assert text in done.out
 
 
+def test_replay_shows_the_wire_in_words(box: Box) -> None:
+    """What came of an upload, who left and that the driver ran again: in words, not as data."""
+    done = box("replay", "upload-interrupted", "--out", str(box.out))
+    assert done.status == 0
+    for text in ("of 262144 body bytes", ": the driver left", "  run 2\n"):
+        assert text in done.out
+    assert "{'" not in done.out
+
+
 def test_plain_output(box: Box) -> None:
     """Not on a terminal there are lines, no colours and no cursor; what is as expected is only counted."""
     box.scenario(text=CUT.replace("[20000]", "[1, 2, 3]"))
