@@ -40,10 +40,10 @@ def read_scenarios(paths: Iterable[Path]) -> list[Loaded]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path.name}: cannot be read: {error}") from None
+            raise UsageError(f"{path}: cannot be read: {error}") from None
         if path.stem in loaded:
-            raise UsageError(f"{path.name}: there are two files of this name, and the name is the id")
-        loaded[path.stem] = load_text(path.stem, text, path.name)
+            raise UsageError(f"{path}: there are two files of this name, and the name is the id")
+        loaded[path.stem] = load_text(path.stem, text, str(path))
     return [loaded[name] for name in sorted(loaded)]
 
 

@@ -344,11 +344,11 @@ def test_bad_input(box: Box, words: list[str], text: str) -> None:
     ],
 )
 def test_bad_scenario(box: Box, text: str, said: str) -> None:
-    """A scenario file that does not read is named with its key."""
+    """A scenario file that does not read is named by its path, with the key."""
     box.scenario("broken", HEAD + text)
     done = box.run()
     assert done.status == 2
-    assert done.line.startswith(f"midstream: {said}")
+    assert done.line.startswith(f"midstream: {box.scenarios / said}")
     assert not box.out.exists()
 
 
