@@ -23,6 +23,7 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 STORES = ("minio", "swift", "origin", "nginx")
+OTHERS = ("gridfs",)  # no HTTP: reached through the embedded injector alone
 ENGINES = ("toxiproxy", "mitmproxy")
 INSIDE_SWIFT = (6200, 6201, 6202, 6203)
 HEALTHY_SECONDS = 120.0
@@ -131,7 +132,7 @@ def docker() -> Iterator[Any]:
 def stack(docker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     taken = [port for port in INSIDE_SWIFT if listens(port)]
     assert not taken, f"Swift's servers want these ports of 127.0.0.1, which are taken: {taken}"
-    ports = {name: free_port() for name in (*STORES, *ENGINES)}
+    ports = {name: free_port() for name in (*STORES, *OTHERS, *ENGINES)}
     out = tmp_path_factory.mktemp("out")
     env = {f"MIDSTREAM_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     stack = Stack(docker, {**os.environ, **env, "MIDSTREAM_OUT": str(out)}, ports, out, there(docker))

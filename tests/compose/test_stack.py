@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.compose.conftest import ENGINES, INSIDE_SWIFT, STORES, Stack, listens, midstream
+from tests.compose.conftest import ENGINES, INSIDE_SWIFT, OTHERS, STORES, Stack, listens, midstream
 
 LOOPBACK_6 = "00000000000000000000000001000000"  # ::1, which MinIO listens at too
 SCENARIO = "cut-mid-body"
@@ -32,9 +32,9 @@ def judge(done: subprocess.CompletedProcess[str], out: Path) -> None:
 
 
 def test_only_what_was_asked_for(stack: Stack) -> None:
-    """Two profiles start the four stores and the two engines; without one nothing is selected."""
-    assert set(stack.containers()) == {*STORES, *ENGINES}
-    assert set(stack.settings()["services"]) == {*STORES, *ENGINES, "midstream"}
+    """Two profiles start the five stores and the two engines; without one nothing is selected."""
+    assert set(stack.containers()) == {*STORES, *OTHERS, *ENGINES}
+    assert set(stack.settings()["services"]) == {*STORES, *OTHERS, *ENGINES, "midstream"}
     assert "services" not in stack.compose("config", "--services").stdout.split()
 
 
@@ -64,11 +64,23 @@ def test_from_outside(stack: Stack) -> None:
     judge(midstream(stack.attach(), *WORDS, "--out", str(out), "--quiet"), out)
 
 
+def test_gridfs(stack: Stack) -> None:
+    """What speaks no HTTP is cut by the injector of midstream's own, from inside and from outside."""
+    words = ["run", "wire-three-cuts", "wire-upload-cut", "--store", "gridfs", "--quiet", "--out"]
+    inside = stack.compose("--profile", "all", "run", "--rm", "-T", "midstream", *words, "/out/gridfs")
+    outside = midstream(stack.attach(), *words, str(stack.out / "gridfs-outside"))
+    for done, name in ((inside, "gridfs"), (outside, "gridfs-outside")):
+        assert done.returncode == 0, done.stdout + done.stderr
+        cases = json.loads((stack.out / name / "results.json").read_text(encoding="utf-8"))["cases"]
+        assert {case["verdict"] for case in cases} == {"pass"}, cases
+        assert {case["scenario"] for case in cases} == set(words[1:3])
+
+
 def test_found_by_attaching(stack: Stack) -> None:
     """The doctor says of each service that it is attached to, and where."""
     told = json.loads(midstream(stack.attach(), "doctor", "--json").stdout)
     how = {row["id"]: row["how"] for row in told if row["family"] in ("stores", "injectors")}
-    for name in (*STORES, *ENGINES):
+    for name in (*STORES, *OTHERS, *ENGINES):
         assert how[name].startswith(f"attach http://127.0.0.1:{stack.ports[name]}")
 
 
@@ -100,7 +112,7 @@ def test_down(stack: Stack) -> None:
     assert not [port for port in (*stack.ports.values(), *INSIDE_SWIFT) if listens(port)]
 
 
-@pytest.mark.parametrize("service", [*STORES, *ENGINES])
+@pytest.mark.parametrize("service", [*STORES, *OTHERS, *ENGINES])
 def test_alone(stack: Stack, service: str) -> None:
     """One service by its name starts that one only."""
     done = stack.compose("up", "--detach", "--no-build", service)

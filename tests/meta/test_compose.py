@@ -15,7 +15,7 @@ from midstream._parts import PARTS, PythonPackage
 from midstream._registry import load
 from midstream.injectors.mitmproxy import PACKAGE, SCRIPT, command
 
-PUBLISHED = {"minio", "swift", "origin", "nginx", "toxiproxy"}
+PUBLISHED = {"minio", "swift", "origin", "nginx", "gridfs", "toxiproxy"}
 
 
 def read(root: Path, name: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def text(root: Path, name: str) -> str:
 
 def test_services(services: dict[str, Any]) -> None:
     """All of the topology is there; each under a profile of its name, pinned, and with a health check."""
-    assert set(services) == {"minio", "swift", "origin", "nginx", "toxiproxy", "mitmproxy", "midstream"}
+    assert set(services) == PUBLISHED | {"mitmproxy", "midstream"}
     for name, service in services.items():
         assert {name, "all"} <= set(service["profiles"])
         assert re.search(r":\w*[.\d]+", service["image"]), "a version"
