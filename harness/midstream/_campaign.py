@@ -76,6 +76,9 @@ class Matrix:
         return counts
 
 
+PROVES_NOTHING = frozenset({Verdict.NOT_APPLICABLE.value, Verdict.NOT_REACHED.value})
+
+
 @dataclass
 class Tally:
     """What the exit status and the summary are made of."""
@@ -93,8 +96,8 @@ class Tally:
 
     @property
     def idle(self) -> bool:
-        """Whether not one case could be run: as if nothing had been selected, and no success."""
-        return set(self.verdicts) == {Verdict.NOT_APPLICABLE.value}
+        """Whether not one case met its fault: as if nothing had been selected, and no success."""
+        return bool(self.verdicts) and self.verdicts.keys() <= PROVES_NOTHING
 
     @property
     def exit_status(self) -> int:

@@ -42,7 +42,8 @@ def read_scenarios(paths: Iterable[Path]) -> list[Loaded]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot be read: {error}") from None
         if path.stem in loaded:
-            raise UsageError(f"{path}: there are two files of this name, and the name is the id")
+            other = loaded[path.stem].source
+            raise UsageError(f"{path}: {other} has this name, too, and the name is the id")
         loaded[path.stem] = load_text(path.stem, text, str(path))
     return [loaded[name] for name in sorted(loaded)]
 

@@ -70,6 +70,11 @@ def load(family: str, name: str) -> Any:
     return importlib.import_module(f"midstream.{family}.{module}").MEMBER
 
 
+def added(family: str) -> list[Any]:
+    """The members that other packages add."""
+    return [load(family, entry.name) for entry in _entries(family)]
+
+
 def members(family: str) -> Iterator[tuple[str, Any]]:
     """Every member with its id, in order of the ids."""
     for name in names(family):

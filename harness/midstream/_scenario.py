@@ -19,8 +19,10 @@ from midstream._errors import UsageError
 from midstream._explain import explain
 from midstream._model import BRACES, Scenario, parse_size
 from midstream._plan import offsets
+from midstream._registry import added, names
 from midstream._schedule import Schedule
 
+KINDS = ("http", "s3", "swift", "gridfs", "rbd")  # of stores: the protocol that drivers speak
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -126,6 +128,9 @@ def load_text(name: str, text: str, source: str) -> Loaded:
         model = Scenario.model_validate(raw)
     except ValidationError as error:
         raise UsageError(f"{source}: {explain(error, Scenario)}") from None
+    if wrong := strangers(model.stores):
+        known = ", ".join(sorted({*KINDS, *names("stores")}))
+        raise UsageError(f"{source}: stores: {wrong[0]!r} is no kind of store and no store (known: {known})")
     loaded = Loaded(name, model, source)
     used = set(BRACES.findall(" ".join([*model.faults, str(model.object.size)])))
     if unused := set(model.vary) - used:
@@ -139,6 +144,12 @@ def load_text(name: str, text: str, source: str) -> Loaded:
         except UsageError as error:
             raise UsageError(f"{source}: faults: {error}") from None
     return loaded
+
+
+def strangers(stores: Sequence[str]) -> list[str]:
+    """Those that name neither a store nor a kind of store, of the stores of other packages either."""
+    wrong = [name for name in stores if name not in KINDS and name not in names("stores")]
+    return wrong and [name for name in wrong if name not in {str(member.kind) for member in added("stores")}]
 
 
 def schedule_of(variant: Variant) -> Schedule:

@@ -103,8 +103,10 @@ class Ordinals:
         else:
             low, _, high = text.partition("-")
             first, last = int(low), int(high or low)
-        if first < 1 or (last is not None and last < first):
+        if first < 1:
             raise ValueError(f"#{text} counts no request; ordinals start at 1")
+        if last is not None and last < first:
+            raise ValueError(f"#{text} counts no request; the first ordinal comes first")
         return cls(first, last, once=False)
 
     def __str__(self) -> str:

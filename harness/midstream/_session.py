@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from midstream import _calibration
-from midstream._campaign import Campaign, Matrix, Tally
+from midstream._campaign import PROVES_NOTHING, Campaign, Matrix, Tally
 from midstream._catalog import read_scenarios, scenario_folder
 from midstream._errors import HarnessError, SetupError, UsageError
 from midstream._registry import load, members
@@ -273,11 +273,13 @@ def nothing_proved(
     """Who took part in no case at all, and mostly why: a row of zeros must not look like a success."""
     lines = []
     for (driver, store, injector), verdicts in summary.items():
-        if set(verdicts) == {Verdict.NOT_APPLICABLE.value}:
-            [(why, _)] = obstacles[driver, store, injector].most_common(1)
-            lines.append(
-                f"nothing was proved about {driver} on {store} through {injector}: no case applies ({why})"
-            )
+        if verdicts.keys() <= PROVES_NOTHING:
+            if Verdict.NOT_REACHED.value in verdicts:
+                text = "no fault was met (`midstream replay` shows the requests that were made)"
+            else:
+                [(why, _)] = obstacles[driver, store, injector].most_common(1)
+                text = f"no case applies ({why})"
+            lines.append(f"nothing was proved about {driver} on {store} through {injector}: {text}")
     return lines
 
 

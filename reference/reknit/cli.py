@@ -98,8 +98,8 @@ def get(
             backoff_base=backoff_base,
             expect=expect,
             verify=verify,
-            headers=_pairs(header, ":"),
-            store=_pairs(store, "="),
+            headers=_pairs("--header", header, ":"),
+            store=_pairs("--store", store, "="),
         )
         with _bar(progress and not quiet) as show:
             if dest == STDOUT:
@@ -185,6 +185,10 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Listen for other machines, too. There is no login.")
     ] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that requests may be for, where a proxy stands before it."),
+    ] = None,
     writable: Annotated[bool, typer.Option("--writable", help="Let clients put objects.")] = False,
     part_size: PartSize = 8 << 20,
     journal: Journal = None,
@@ -205,8 +209,8 @@ def serve(
             connect_timeout=connect_timeout,
             attempts=attempts,
             backoff_base=backoff_base,
-            headers=_pairs(header, ":"),
-            store=_pairs(setting, "="),
+            headers=_pairs("--header", header, ":"),
+            store=_pairs("--setting", setting, "="),
             part_size=part_size,
             journal=journal,
             buffer=256 << 10,
@@ -217,6 +221,7 @@ def serve(
             options,
             where,
             writable=writable,
+            hosts=host or (),
             log=lambda line: None if quiet else typer.echo(line, err=True),
         )
     except CallerError as error:
@@ -264,8 +269,8 @@ def put(
             parallel=parallel,
             keep=keep,
             journal=journal,
-            headers=_pairs(header, ":"),
-            store=_pairs(store, "="),
+            headers=_pairs("--header", header, ":"),
+            store=_pairs("--store", store, "="),
         )
         with _bar(progress and not quiet) as show:
             given = sys.stdin.buffer if source == "-" else source
@@ -311,11 +316,11 @@ def _ago(seconds: float) -> str:
     return f"{seconds // size:.0f} {unit} ago"
 
 
-def _pairs(given: list[str] | None, separator: str) -> dict[str, str]:
+def _pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str]:
     pairs = [text.partition(separator) for text in given or []]
     for name, found, _ in pairs:
         if not found or not name.strip():
-            raise CallerError(f"not NAME{separator}VALUE: {name!r}")
+            raise CallerError(f"{option} {name!r}: not NAME{separator}VALUE")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -223,3 +223,11 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert "pip install 'midstream[s3]'" in result.stderr
+
+
+@pytest.mark.parametrize(("option", "shape"), [("--header", "NAME:VALUE"), ("--store", "NAME=VALUE")])
+def test_an_option_that_is_no_pair_is_named(tmp_path, option, shape) -> None:
+    """2, with the option and what it takes."""
+    told = run("get", "http://127.0.0.1:9/x", tmp_path / "dest", option, "foo")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == f"reknit: {option} 'foo': not {shape}\n"

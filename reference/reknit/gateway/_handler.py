@@ -38,6 +38,9 @@ class Serving(Protocol):
     def log(self, line: str) -> None:
         """Tell of a request."""
 
+    def is_meant(self, host: str) -> bool:
+        """Whether a request whose Host field says so is for this server."""
+
 
 class Handler(BaseHTTPRequestHandler):
     """GET and HEAD."""
@@ -69,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
         if odd_host or len(lengths) > 1 or (coded and lengths) or not all(n.isdecimal() for n in lengths):
             self.send_error(400)
             return False
+        if hosts and not self._serving.is_meant(hosts[0]):
+            self.send_error(421)
+            return False
         return True
 
     def _has_content(self) -> bool:
@@ -83,8 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             self._say(error.status, str(error))
         except ReknitError as error:
             status, text = refusal(error)
-            self._log(status, str(error))
-            self._say(status, text)
+            self._say(status, text, why=str(error))
 
     def _fetch(self, url: str) -> None:
         if self._has_content():
@@ -183,8 +188,8 @@ class Handler(BaseHTTPRequestHandler):
 
     _broken = False
 
-    def _say(self, status: int, text: str, *more: tuple[str, str]) -> None:
-        """An answer that is not the object, in a line of text."""
+    def _say(self, status: int, text: str, *more: tuple[str, str], why: str = "") -> None:
+        """An answer that is not the object, in a line of text; `why` is for the log alone."""
         if self._has_content():
             self.close_connection = True  # its content is still to come, and is not read
         content = f"{text}\n".encode()
@@ -192,6 +197,7 @@ class Handler(BaseHTTPRequestHandler):
         self._begin(status, [*found, *more, *([("Allow", self.allowed)] if status == 405 else [])])
         if self.command != "HEAD":
             self.wfile.write(content)
+        self._log(status, why or text)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server finds wrong, before a method is called."""
@@ -210,7 +216,8 @@ class Handler(BaseHTTPRequestHandler):
         return self.server  # type: ignore[return-value]
 
     def _log(self, status: int, more: str = "") -> None:
-        path = self.path.partition("?")[0]
+        path = getattr(self, "path", "").partition("?")[0]  # there is none in a line that does not read
+        path = "".join(c if c.isprintable() else "?" for c in path[:1024])
         self._serving.log(f"{self.command} {path} {status}{f': {more}' if more else ''}")
 
     def version_string(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import socket
 import socketserver
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,7 +18,7 @@ from reknit._errors import CallerError
 from reknit._options import Options
 from reknit.gateway._handler import Handler
 from reknit.gateway._spool import Uploads
-from reknit.gateway._target import BadTarget, prefix_of, url_of
+from reknit.gateway._target import BadTarget, is_local, is_named, prefix_of, url_of
 from reknit.gateway._writer import Writer
 
 # Each holds one buffer of `Options.buffer` and a connection to the store.
@@ -32,7 +31,8 @@ _BUSY = (
 class Gateway(socketserver.ThreadingTCPServer):
     """Serves the objects below `store`, a URL of a prefix. Listens when made; `serve_forever`, `shutdown`.
 
-    `writable` lets clients put objects.
+    `writable` lets clients put objects. Where it listens for this machine alone, other hosts than that
+    are refused by their Host field, but for those in `hosts`.
 
     Raises CallerError for a URL or setting that cannot work and OSError when it cannot listen. `log` is given
     a line for each request, without secrets.
@@ -51,6 +51,7 @@ class Gateway(socketserver.ThreadingTCPServer):
         listen: tuple[str, int] = ("127.0.0.1", 0),
         *,
         writable: bool = False,
+        hosts: Iterable[str] = (),
         connections: int = CONNECTIONS,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -58,6 +59,8 @@ class Gateway(socketserver.ThreadingTCPServer):
         stores.open_store(url_of(self._prefix, "name"), self.options)
         parts = urlsplit(self._prefix)
         self._folder = Path(unquote(parts.path)).resolve() if parts.scheme == "file" else None
+        self._open = not is_local(listen[0])
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._room = threading.BoundedSemaphore(connections)
         if ":" in listen[0]:
             self.address_family = socket.AF_INET6
@@ -76,6 +79,10 @@ class Gateway(socketserver.ThreadingTCPServer):
         if self._folder is not None and not (self._folder / key).resolve().is_relative_to(self._folder):
             raise BadTarget(404, "there is no such object")
         return url
+
+    def is_meant(self, host: str) -> bool:
+        """See Serving."""
+        return self._open or is_named(host, self._hosts)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Take a connection if there is room for one more: what is held for each is what bounds memory."""
@@ -115,11 +122,7 @@ def address(text: str, *, allow_remote: bool) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise CallerError(f"--listen {text!r}: not HOST:PORT")
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local and not allow_remote:
+    if not is_local(host) and not allow_remote:
         raise CallerError(f"--listen {text!r}: not an address of this machine alone; add --allow-remote")
     return host, int(port)
 

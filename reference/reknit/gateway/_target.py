@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Container
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from reknit._errors import CallerError
@@ -52,6 +54,24 @@ def key_of(target: str) -> str:
     if re.search(r"[\x00-\x1f\x7f\\]", key) or {".", ".."} & set(key.split("/")) or key.startswith("/"):
         raise BadTarget(400, "the path leads elsewhere")
     return key
+
+
+def is_local(host: str) -> bool:
+    """Whether a host, without a port, means this machine and is reached from it alone."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_named(field: str, names: Container[str]) -> bool:
+    """Whether a Host field (RFC 9110 §7.2) names a gateway that only this machine reaches, or one of `names`.
+
+    A page whose own name was made to mean 127.0.0.1 (DNS rebinding) has its browser say that name. The port
+    is another's where something stands before us.
+    """
+    host = re.sub(r":[0-9]*$", "", field.strip())
+    return is_local(host) or host.lower() in names
 
 
 def url_of(prefix: str, key: str) -> str:

@@ -48,6 +48,7 @@ class Writer(Handler):
     """GET, HEAD, PUT, and the methods of upload resources."""
 
     allowed = "GET, HEAD, PUT, OPTIONS"
+    _stored = ""
 
     def do_OPTIONS(self) -> None:
         self._guarded_by(lambda: self._reply(204, [("Allow", self.allowed), ("Accept-Patch", MEDIA_TYPE)]))
@@ -128,7 +129,7 @@ class Writer(Handler):
     # -- content -------------------------------------------------------------------------------------------
 
     def _receive(self, held: Upload, asked: Append, so_far: tuple[int, Fields]) -> None:
-        turn = held.take_over()
+        turn, self._stored = held.take_over(), ""
         try:
             for block in self._content():
                 if asked.length is not None and held.offset + len(block) > asked.length:
@@ -151,7 +152,7 @@ class Writer(Handler):
                 held.answer = status, found
         status, found = held.answer
         more = [said(True)] if "upload-complete" in self._asked else []
-        return self._reply(status, [*found, *more])
+        return self._reply(status, [*found, *more], self._stored)
 
     def _store(self, held: Upload) -> tuple[int, Fields]:
         """Bring it to the store; the status, and the fields or a reason."""
@@ -165,7 +166,7 @@ class Writer(Handler):
             return 412, [("", "the condition does not hold")]
         held.file.seek(0)
         report = store_upload(held.file, url, options=options)
-        self._log(201, f"{report.bytes} bytes, {report.resent} sent again")
+        self._stored = f"{report.bytes} bytes, {report.resent} sent again"
         now = self._look(url)
         tag = now[0].etag or now[0].weak if now else ""
         return (204 if there else 201), [("ETag", tag)] if tag else []
@@ -220,10 +221,10 @@ class Writer(Handler):
 
     # -- answers -------------------------------------------------------------------------------------------
 
-    def _reply(self, status: int, found: Fields) -> None:
+    def _reply(self, status: int, found: Fields, done: str = "") -> None:
         length = [] if status == 204 else [("Content-Length", "0")]
         self._begin(status, [*found, *length])
-        self._log(status)
+        self._log(status, done)
 
     @property
     def _taking(self) -> Taking:

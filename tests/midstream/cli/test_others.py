@@ -313,7 +313,7 @@ def test_what_was_measured_is_shown(box: Box) -> None:
     page = box.folder / "midstream-out/index.html"
     none = "not calibrated here; midstream calibrate"
     assert f"embedded       bundled; {none}" in box("doctor").out
-    assert box("run", "closed-behind-head", "--store", "origin").status == 0
+    assert box("run", "short-stall", "--store", "origin").status == 0
     assert f"<td>{none}</td>" in page.read_text()
     assert box("calibrate", "--injector", "embedded", "--trials", "2").status == 0
     exact = "exact: fin 2 of 2, rst 2 of 2, half 2 of 2, stall 2 of 2; "
@@ -321,7 +321,7 @@ def test_what_was_measured_is_shown(box: Box) -> None:
     assert exact not in box("doctor", "--out", "elsewhere").out
     (row,) = [r for r in json.loads(box("doctor", "--json").out) if r["id"] == "embedded"]
     assert row["calibration"].startswith(exact)
-    assert box("run", "closed-behind-head", "--store", "origin").status == 0
+    assert box("run", "short-stall", "--store", "origin").status == 0
     assert page.read_text().count("<td>2 of 2</td>") == 4
     assert "Measured on 2" in page.read_text()
 

@@ -44,13 +44,13 @@ KEYS = [
     [
         ("right", 0, "pass"),
         ("restarts", 0, "restarted"),
-        ("needs_no_network", 0, "not_reached"),
+        ("needs_no_network", 2, "not_reached"),
         ("truncates", 1, "truncated"),
         ("never_right", 3, "harness_error"),
     ],
 )
 def test_exit_status(box: Box, driver: str, status: int, verdict: str) -> None:
-    """0 as expected, 1 a MUST broken, 3 trouble of ours; the reports say the same, and nothing is left."""
+    """0 as expected, 1 a MUST broken, 2 nothing proved, 3 trouble of ours; reports agree, nothing is left."""
     box.scenario()
     done = box.run(driver=driver)
     assert (done.status, done.err) == (status, "")
@@ -341,6 +341,10 @@ def test_bad_input(box: Box, words: list[str], text: str) -> None:
         ('faults = ["GET cut@x"]', "broken.toml: faults: fault 'GET cut@x': 'x' is no position"),
         ('kind = "may"', "broken.toml: kind: must be 'must', 'should' or 'observe', not 'may'"),
         ("=", "broken.toml: not TOML: "),
+        (
+            'stores = ["http", "htp"]',
+            "broken.toml: stores: 'htp' is no kind of store and no store (known: ceph, ",
+        ),
     ],
 )
 def test_bad_scenario(box: Box, text: str, said: str) -> None:

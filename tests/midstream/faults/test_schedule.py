@@ -214,6 +214,7 @@ def test_aim_keeps_the_rest() -> None:
         ("GET#x cut@5", "not of the form"),
         ("GET#1-x cut@5", "not of the form"),
         ("GET#0 cut@5", "ordinals start at 1"),
+        ("GET#2-1 cut@5", "the first ordinal comes first"),
         ("GET#3-2 cut@5", "#3-2 counts no request"),
         ("get_objekt cut@5", "no operation 'get_objekt'; did you mean get_object or "),
         ("_ cut@5", "no operation '_'"),

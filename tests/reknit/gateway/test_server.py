@@ -18,7 +18,22 @@ from reknit import CallerError, Options
 
 DATA = bytes(range(256)) * 40
 FAST = Options(backoff_base=0, idle_timeout=5, connect_timeout=5, attempts=2)
-ONE = b"GET /object HTTP/1.%d\r\nHost: h\r\n\r\n"
+ONE = b"GET /object HTTP/1.%d\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_a_page_that_was_made_to_mean_us(tmp_path, front, method) -> None:
+    """DNS rebinding: the browser of this machine says whose page it shows, and nothing is read or written."""
+    (tmp_path / "object").write_bytes(DATA)
+    request = (
+        b"%s /object HTTP/1.1\r\nHost: evil.example:80\r\nContent-Length: 3\r\n\r\nabc" % method.encode()
+    )
+    came, _ = front(tmp_path.as_uri(), writable=True).say(request)
+    assert came.startswith(b"HTTP/1.1 421 ")
+    assert DATA[:100] not in came
+    assert (tmp_path / "object").read_bytes() == DATA
+    named = front(tmp_path.as_uri(), writable=True, hosts=["Evil.example"])
+    assert b"421" not in named.say(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))[0][:12]
 
 
 @pytest.fixture
@@ -95,25 +110,28 @@ def test_many_requests_on_one_connection(folder) -> None:
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET http://h/object HTTP/1.1\r\nHost: h\r\n\r\n", 421),
+        (b"GET http://h/object HTTP/1.1\r\nHost: localhost\r\n\r\n", 421),
         (b"GET /object HTTP/1.1\r\n\r\n", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400),
-        (b"GET /object HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /object HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n", 400),
+        (b"GET /object HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"GET /object HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET /object HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", 400),
+        (
+            b"GET /object HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            400,
+        ),
+        (b"GET /object HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (b"GET /object\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"GET /object HTTP/3.0\r\n\r\n", 505),
-        (b"DELETE /object HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-        (b"CONNECT other:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"DELETE /object HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"CONNECT other:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", 414),
     ],
 )
 def test_requests_with_two_meanings(folder, request_, status) -> None:
     """A proxy's request, a doubtful frame, an old or unknown version: one answer, and the line is closed."""
-    close = request_.replace(b"Host: h\r\n", b"Host: h\r\nConnection: close\r\n")
+    close = request_.replace(b"Host: localhost\r\n", b"Host: localhost\r\nConnection: close\r\n")
     came, _ = folder.say(close)
     assert came.startswith(b"HTTP/1.1 %d " % status)
     assert came.count(b"HTTP/1.1") == 1
@@ -241,7 +259,7 @@ def test_a_slow_reader_holds_nobody(tmp_path, front) -> None:
     (tmp_path / "object").write_bytes(data)
     gate = front(tmp_path.as_uri())
     with gate.connect() as slow:
-        slow.sendall(b"GET /object HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        slow.sendall(b"GET /object HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         came = slow.recv(100)
         assert gate.get("/object")[2] == data
         while block := slow.recv(1 << 20):

@@ -13,7 +13,7 @@ from reknit.gateway._handler import refusal
 from reknit.gateway._head import fields
 from reknit.gateway._judge import Decision
 from reknit.gateway._server import address
-from reknit.gateway._target import BadTarget, key_of, prefix_of, url_of
+from reknit.gateway._target import BadTarget, is_named, key_of, prefix_of, url_of
 
 HERE = Representation(
     total=6, etag='"a"', digests=(Digest("md5", "00" * 16, "etag"), Digest("crc32", "00" * 4, "x"))
@@ -50,6 +50,25 @@ def test_targets_that_lead_elsewhere(target: str, status: int) -> None:
     with pytest.raises(BadTarget) as caught:
         key_of(target)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        *(
+            (h, True)
+            for h in ("localhost", "LocalHost:80", "127.0.0.1:9", "127.1.2.3", "[::1]:80", "[::1]", "Ours:1")
+        ),
+        *((h, False) for h in ("", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80")),
+        *(
+            (h, False)
+            for h in ("10.0.0.1", "localhost@evil.example", "ours.evil.example", "[::2]", "localhost:x")
+        ),
+    ],
+)
+def test_hosts_of_a_gateway_for_this_machine(host: str, named: bool) -> None:
+    """This machine by its addresses, `localhost`, and the names that were given; whatever the port."""
+    assert is_named(host, {"ours"}) is named
 
 
 def test_urls() -> None:

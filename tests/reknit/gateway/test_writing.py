@@ -40,7 +40,7 @@ def test_put(gate) -> None:
 
 def test_put_in_chunks(gate) -> None:
     """Content of unknown length, with a trailer."""
-    wire = b"PUT /object HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    wire = b"PUT /object HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     came, _ = gate.say(wire + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: x\r\n\r\n")
     assert came.startswith(b"HTTP/1.1 201 ")
     assert gate.stored("object") == b"abcde"
@@ -61,7 +61,7 @@ def test_a_fragment_is_not_stored(gate, content: bytes) -> None:
     """A client that goes away in mid-content, or frames it wrongly, leaves what was there."""
     gate.get("/object", "PUT", b"before")
     with gate.connect() as line:
-        line.sendall(b"PUT /object HTTP/1.1\r\nHost: h\r\n" + content)
+        line.sendall(b"PUT /object HTTP/1.1\r\nHost: localhost\r\n" + content)
         line.shutdown(socket.SHUT_WR)
         assert line.recv(100) == b""
     assert gate.stored("object") == b"before"
@@ -86,7 +86,7 @@ def test_conditions_and_digests(gate) -> None:
 def test_requests_that_are_no_upload(gate, tmp_path, front) -> None:
     """A part, no length, another coding, the prefix, what leads elsewhere, and a read-only gateway."""
     assert gate.get("/object", "PUT", b"x", Content_Range="bytes 0-0/2")[0] == 400
-    assert gate.say(b"PUT /object HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")[0][9:12] == b"411"
+    assert gate.say(b"PUT /object HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n")[0][9:12] == b"411"
     assert gate.get("/object", "PUT", Transfer_Encoding="gzip")[0] == 501
     assert gate.get("/", "PUT", b"x")[0] == 404
     assert gate.get("/%2e%2e/object", "PUT", b"x")[0] == 400
@@ -104,8 +104,10 @@ def test_resumed_where_it_was_cut(gate) -> None:
     place = headers["location"]
     with gate.connect() as line:
         line.sendall(
-            b"PATCH %s HTTP/1.1\r\nHost: h\r\nContent-Type: %s\r\nUpload-Offset: 0\r\nUpload-Complete: ?1\r\n"
-            b"Content-Length: %d\r\n\r\n" % (place.encode(), PART.encode(), len(DATA)) + DATA[:5000]
+            b"PATCH %s HTTP/1.1\r\nHost: [::1]\r\nContent-Type: %s\r\nUpload-Offset: 0\r\n"
+            b"Upload-Complete: ?1\r\nContent-Length: %d\r\n\r\n"
+            % (place.encode(), PART.encode(), len(DATA))
+            + DATA[:5000]
         )
         line.shutdown(socket.SHUT_WR)
         assert line.recv(100) == b""
@@ -130,8 +132,8 @@ def test_told_of_its_resource_at_once(gate) -> None:
     """A client of the draft's version hears of the upload resource in a 104, before it has sent anything."""
     with gate.connect() as line:
         line.sendall(
-            b"PUT /object HTTP/1.1\r\nHost: h\r\nUpload-Complete: ?1\r\nUpload-Draft-Interop-Version: 8\r\n"
-            b"Content-Length: 3\r\n\r\n"
+            b"PUT /object HTTP/1.1\r\nHost: [::1]\r\nUpload-Complete: ?1\r\n"
+            b"Upload-Draft-Interop-Version: 8\r\nContent-Length: 3\r\n\r\n"
         )
         head = line.recv(1000)
         assert head.startswith(b"HTTP/1.1 104 ")
@@ -226,3 +228,19 @@ def test_one_writer_at_a_time() -> None:
     assert uploads.get(uploads.add(Upload("other", {}, None))) is not None
     assert uploads.get(name) is None
     assert held.file.closed
+
+
+def test_a_line_for_each_request(tmp_path, front) -> None:
+    """What was stored and what was refused: one line each, with the status that was told."""
+    gate = front(tmp_path.as_uri(), writable=True)
+    gate.say(b"PUT /new HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+    gate.say(b"PUT /new HTTP/1.1\r\nHost: [::1]\r\nIf-None-Match: *\r\nContent-Length: 3\r\n\r\nabc")
+    gate.say(b"DELETE /new HTTP/1.1\r\nHost: [::1]\r\n\r\n")
+    gate.say(b"GET /n\x1bw HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    gate.say(b"nonsense\r\n\r\n")
+    lines = [gate.log.get(timeout=30) for _ in range(5)]
+    assert lines[0] == "PUT /new 201: 3 bytes, 0 sent again"
+    assert lines[1] == "PUT /new 412: the condition does not hold"
+    assert [line.split(":")[0] for line in lines[2:4]] == ["DELETE /new 405", "GET /n?w 421"]
+    assert " 400: " in lines[4]
+    assert gate.log.empty()
