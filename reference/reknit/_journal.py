@@ -33,6 +33,8 @@ class Record:
     """Which of SUMS they are of."""
     url: str = ""
     """For people; without what may be a secret."""
+    identity: str = ""
+    """Of the object, as its store has it."""
 
 
 def head(identity: str, representation: Representation, kind: str, url: str = "") -> bytes:
@@ -53,7 +55,7 @@ def mark(offset: int, crc: int) -> bytes:
 def read(lines: Iterable[bytes], identity: str | None) -> Record | None:
     """Read a journal; None unless it names `identity` (None: any object). Damaged lines count as absent."""
     found: Representation | None = None
-    url, kind = "", SUMS[0]
+    url, kind, named = "", SUMS[0], None
     marks: set[tuple[int, int]] = set()
     for said in map(entry, lines):
         if isinstance(said, dict):
@@ -66,7 +68,7 @@ def read(lines: Iterable[bytes], identity: str | None) -> Record | None:
             found = _representation(said)
         elif isinstance(said, list) and len(said) == 2 and all(type(number) is int for number in said):
             marks.add((said[0], said[1]))
-    return None if found is None else Record(found, tuple(sorted(marks)), kind, url)
+    return None if found is None else Record(found, tuple(sorted(marks)), kind, url, str(named))
 
 
 def proved(data: BinaryIO, record: Record) -> tuple[int, int]:

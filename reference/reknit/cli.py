@@ -303,7 +303,8 @@ def resume(
         of = "?" if one.total is None else one.total
         typer.echo(
             f"{'removed' if removed else one.state}  {one.usable} of {of} bytes  {_ago(one.age)}  "
-            f"{one.name or 'upload'}  {one.url or 'unknown'}{f'  ({one.why})' if one.why else ''}"
+            f"{one.name or 'upload'}  {one.url or 'unknown'}{f' at {one.at}' if one.at else ''}"
+            f"{f'  ({one.why})' if one.why else ''}"
         )
     if not found:
         typer.echo("nothing is left behind")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reknit import _journal, _partial, _upload_journal
 from reknit._errors import SinkError
+from reknit._url import shown
 
 __all__ = ["Left", "clean", "find", "kept", "uploads"]
 
@@ -31,6 +32,8 @@ class Left:
     """For a download: the name of the file it is to become (or the SHA-256 of a very long one)."""
     url: str
     """Where it comes from or goes to, without what may be a secret; empty when nothing readable says so."""
+    at: str
+    """The endpoint of the store, where the URL does not say it; empty for the usual one."""
     state: str
     """running, resumable, useless, elsewhere (of another machine), or orphan (an upload not removed)."""
     why: str
@@ -102,7 +105,15 @@ def _download(path: Path, name: str) -> Left:
         usable = _proved(path, record)
         state, why = ("resumable", "") if usable else ("useless", "its bytes are not what its journal says")
     total = version.total if version else None
-    return Left(path, name, record.url if record else "", state, why, size, usable, total, _age(path))
+    url, at = (record.url, _endpoint(record.identity)) if record else ("", "")
+    return Left(path, name, url, at, state, why, size, usable, total, _age(path))
+
+
+def _endpoint(identity: str) -> str:
+    """Of an identity as the stores make it: `s3 http://host bucket/key`."""
+    kind, _, rest = identity.partition(" ")
+    first = rest.partition(" ")[0]
+    return shown(first) if kind in ("s3", "swift") and "://" in first else ""
 
 
 def _proved(path: Path, record: _journal.Record) -> int:
@@ -125,7 +136,8 @@ def _upload(path: Path, record: _upload_journal.Record) -> Left:
         state, why = "useless", "nothing was begun in the store"
     usable = sum(part.size for part in record.parts)
     about = record.about
-    return Left(path, "", about.url, state, why, _size(path), usable, about.size, _age(path))
+    at = _endpoint(about.target)
+    return Left(path, "", about.url, at, state, why, _size(path), usable, about.size, _age(path))
 
 
 def _size(path: Path) -> int:

@@ -36,7 +36,7 @@ def test_a_download(left, origin) -> None:
     """It says of what it is, without secrets, and how much of it is proved."""
     (one,) = resume.find(left.parent)
     assert (one.path, one.name, one.state, one.why) == (left, "image", "resumable", "")
-    assert one.url == origin.url("/image")
+    assert (one.url, one.at) == (origin.url("/image"), "")
     assert (one.usable, one.total) == (60_000, len(DATA))
     assert one.size >= 60_000
     assert 0 <= one.age < 60
@@ -144,13 +144,14 @@ def test_other_things_are_not_ours(tmp_path) -> None:
 
 def test_uploads(tmp_path) -> None:
     """Records of uploads: how much is stored, and why one could not be removed. Cleaning leaves them."""
-    about = About("target", "s3://bucket/key", 100, 10)
+    about = About("s3 http://me:secret@127.0.0.1:9000 bucket/key", "s3://bucket/key", 100, 10)
     record = UploadJournal(tmp_path, about)
     record.session("id")
     assert [one.state for one in resume.uploads(tmp_path)] == ["running"]
     record.close(keep=True)
     (one,) = resume.uploads(tmp_path)
     assert (one.state, one.url, one.total, one.usable) == ("resumable", "s3://bucket/key", 100, 0)
+    assert one.at == "http://127.0.0.1:9000"
     record = UploadJournal(tmp_path, about)
     record.orphan("status 503")
     record.close(keep=True)
