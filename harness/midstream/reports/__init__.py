@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from midstream._errors import UsageError
+
 Record = Mapping[str, Any]
+_HEAD = 400  # bytes within which every report of ours says so
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,29 @@ class Report(ABC):
         """Remove what is unfinished: the report cannot be completed. May be called at any time."""
 
 
+def remove_earlier(path: Path, mark: bytes = b"midstream") -> None:
+    """Remove the report of an earlier run: beside this one's files it would be a lie.
+
+    Raises UsageError for a file of that name which is not ours: it does not have the mark at its beginning.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError:
+        return
+    if head and mark not in head:  # one that a killed run left may be empty
+        raise UsageError(
+            f"--out: {path} is no report of midstream's and would be overwritten; use another folder"
+        )
+    path.unlink()
+
+
 class Unfinished:
     """A file that gets its name when it is whole. Text of any origin can be written to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.unlink(missing_ok=True)  # of an earlier run: beside this one's files it would be a lie
+        remove_earlier(path)
         self._part = path.with_name(f"{path.name}.part")
         # What UTF-8 cannot hold (half of a pair, off the wire or out of a file name) is written as an escape.
         self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from midstream.reports import Record, Report, RunInfo
+from midstream.reports import Record, Report, RunInfo, remove_earlier
 
 
 class Cases(Report):
@@ -18,7 +18,7 @@ class Cases(Report):
         folder = info.out / "cases"
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.json"):  # what an earlier run left is no evidence of this one
-            old.unlink()
+            remove_earlier(old, b'{"id": "')
 
     def case(self, record: Record, evidence: Callable[[], Record]) -> None:
         text = json.dumps(evidence(), ensure_ascii=False) + "\n"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from midstream._errors import UsageError
 from midstream._registry import load, names
 from midstream._verdict import Verdict
 from midstream.reports import Report, RunInfo, Unfinished
@@ -169,10 +170,10 @@ def test_unfinished(tmp_path: Path) -> None:
     """A file has its name when it is whole, and not before; a part is removed, and what had the name."""
     path = tmp_path / "a.txt"
     file = Unfinished(path)
-    file.write("one")
+    file.write("midstream: one")
     assert not path.exists()
     file.finish()
-    assert path.read_text() == "one"
+    assert path.read_text() == "midstream: one"
     again = Unfinished(path)
     again.write("two")
     again.discard()
@@ -198,3 +199,17 @@ def test_folder_that_goes_away(tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError, match="No such file"):
         finish()
     member.discard()
+
+
+@pytest.mark.parametrize("name", ["index.html", "junit.xml", "results.json", "cases/mine.json"])
+def test_what_is_not_ours_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    """A folder with a file of the same name that somebody else made is refused, and the file stays."""
+    (tmp_path / "cases").mkdir()
+    (tmp_path / name).write_text("{}")
+    member = {"index.html": "html", "junit.xml": "junit", "results.json": "results"}.get(name, "cases")
+    with pytest.raises(UsageError, match=f"{tmp_path / name} is no report"):
+        load("reports", member)().begin(RunInfo("1", 0, 1, tmp_path))
+    assert (tmp_path / name).read_text() == "{}"
+    (tmp_path / name).write_text("")  # of a run that was killed
+    load("reports", member)().begin(RunInfo("1", 0, 1, tmp_path))
+    assert not (tmp_path / name).exists()
