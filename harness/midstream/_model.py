@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from midstream._content import TELLS_OFFSET
 
@@ -107,6 +107,15 @@ class Expect(_Strict):
         return value
 
 
+def _readable_share(value: str) -> str:
+    if value:
+        room_of(value, 100)
+    return value
+
+
+Share = Annotated[str, AfterValidator(_readable_share)]
+
+
 class ProcessModel(_Strict):
     """How the driver's process is run."""
 
@@ -117,7 +126,7 @@ class ProcessModel(_Strict):
         "none", description="what is done between runs to the partial that the driver left"
     )
     together: bool = Field(False, description="two processes of the driver fetch to one destination at once")
-    room: str = Field("", description="bytes, or N% of the object, that a file may grow to: a full disk")
+    room: Share = Field("", description="bytes, or N% of the object, that a file may grow to: a full disk")
     sink: Literal["file", "pipe"] = Field(
         "file", description="what lies under the final name: nothing, or a pipe"
     )
@@ -131,13 +140,6 @@ class ProcessModel(_Strict):
     def _whole_seconds(cls, value: Any) -> Any:
         return float(value) if type(value) is int else value
 
-    @field_validator("room")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        if value:
-            room_of(value, 100)
-        return value
-
 
 class UploadModel(_Strict):
     """What a driver sends, and what the store holds before."""
@@ -145,7 +147,7 @@ class UploadModel(_Strict):
     source: Literal["file", "pipe"] = Field(
         "file", description="what the source is: a file, or a pipe that can be read once"
     )
-    ends: str = Field("", description="bytes, or N% of the object, behind which the source ends too early")
+    ends: Share = Field("", description="bytes, or N% of the object, behind which the source ends too early")
     between: Literal["none", "replace", "shorter"] = Field(
         "none", description="what happens to the source between runs of the driver"
     )
@@ -157,13 +159,6 @@ class UploadModel(_Strict):
         description="what an earlier upload left unfinished in the store: one of another key with the same "
         "beginning, of other content, or cut into parts of another size",
     )
-
-    @field_validator("ends")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        if value:
-            room_of(value, 100)
-        return value
 
 
 def room_of(text: str, size: int) -> int:
