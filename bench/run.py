@@ -100,7 +100,8 @@ def throughput(rounds: int) -> list[dict[str, Any]]:
     if not shutil.which("nginx") or not shutil.which("curl"):
         raise SystemExit("bench: nginx and curl are needed (Debian: apt-get install nginx-light curl)")
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        # On a disk, as what nginx serves is, and read from its cache: there it may lie in larger pages.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
         folder.chmod(0o755)
         (folder / "www").mkdir()
         with (folder / "www" / "object").open("wb") as file:
