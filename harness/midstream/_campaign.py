@@ -27,6 +27,7 @@ from midstream.stores import Store
 
 # These say nothing about whether a driver is right, so they neither confirm nor refute a known failure.
 SILENT = frozenset({Verdict.OBSERVED, Verdict.NOT_APPLICABLE, Verdict.NOT_REACHED})
+PROVES_NOTHING = SILENT - {Verdict.OBSERVED}
 
 
 class _Stopped(Exception):
@@ -74,9 +75,6 @@ class Matrix:
         counts = Counter({driver.id: 0 for driver, _ in self.drivers})
         counts.update(case.driver.id for case in self.cases())
         return counts
-
-
-PROVES_NOTHING = frozenset({Verdict.NOT_APPLICABLE.value, Verdict.NOT_REACHED.value})
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from midstream._content import TELLS_OFFSET
+from midstream._operations import HTTP_KINDS, KINDS
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 BRACES = re.compile(r"\{([a-z_]+)\}")
@@ -181,8 +182,8 @@ class Scenario(_Strict):
     clauses: list[str] = Field(default=[], description="RFC sections or API pages: RFC 9110 section 14.4")
     references: list[str] = Field(default=[], description="public reports of drivers that got it wrong")
     stores: list[str] = Field(
-        default=["http", "s3", "swift"],
-        description="store kinds (http, s3, swift, gridfs, rbd) or store ids it runs on",
+        default=list(HTTP_KINDS),
+        description=f"store kinds ({', '.join(KINDS)}) or store ids it runs on",
     )
     object: ObjectModel = ObjectModel()
     faults: list[str] = Field(default=[], description="fault lines; may hold {names} of `vary`")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Kinds of stores: the protocol that drivers speak.
+HTTP_KINDS = ("http", "s3", "swift")
+KINDS = (*HTTP_KINDS, "gridfs", "rbd")
+
 SENDS = frozenset({"put_object", "upload_part", "append_upload", "put_segment"})
 PUBLISHES = frozenset({"put_object", "complete_upload", "put_manifest"})
 # After these an object may be there that was not: a resumable upload is one with its last byte.

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from midstream._errors import UsageError
 from midstream._explain import explain
 from midstream._model import BRACES, Scenario, parse_size
+from midstream._operations import KINDS
 from midstream._plan import offsets
 from midstream._registry import added, names
 from midstream._schedule import Schedule
 
-KINDS = ("http", "s3", "swift", "gridfs", "rbd")  # of stores: the protocol that drivers speak
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 

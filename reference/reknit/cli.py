@@ -48,7 +48,7 @@ PartSize = Annotated[int, typer.Option(help="Bytes of a part, where an object go
 Journal = Annotated[Path | None, typer.Option(help="The folder of the records of uploads under way.")]
 
 
-STDOUT = Path("-")
+STDOUT = "-"  # and ./- is a file
 
 
 def _version(wanted: bool) -> None:
@@ -70,7 +70,7 @@ def _reknit(
 def get(
     url: Url,
     dest: Annotated[
-        Path, typer.Argument(help="The file to write, which appears whole or not at all; - for stdout.")
+        str, typer.Argument(help="The file to write, which appears whole or not at all; - for stdout.")
     ],
     first: Annotated[int, typer.Option(help="The first byte wanted of the object.")] = 0,
     length: Annotated[int | None, typer.Option(help="How many bytes are wanted; all when not given.")] = None,
@@ -87,7 +87,7 @@ def get(
     quiet: Quiet = False,
 ) -> None:
     """Download URL to DEST, continuing what an earlier run left behind."""
-    with _told(url, lambda: "" if dest == STDOUT else _kept_beside(dest)):
+    with _told(url, lambda: "" if dest == STDOUT else _kept_beside(Path(dest))):
         if dest == STDOUT and parallel > 1:
             raise CallerError("--parallel needs a file to write to, not -")
         options = Options(

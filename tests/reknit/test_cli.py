@@ -43,6 +43,8 @@ def test_to_standard_output(origin, whole, say, tmp_path) -> None:
     assert b"-: 1024000 bytes" in done.stderr
     assert b"1 resumed" in done.stderr
     assert list(tmp_path.iterdir()) == []
+    named = subprocess.run([*command[:-1], "./-"], capture_output=True, timeout=60, check=False, cwd=tmp_path)
+    assert (named.returncode, (tmp_path / "-").read_bytes()) == (0, data)
     ranged = subprocess.run([*command, "--parallel", "2"], capture_output=True, timeout=60, check=False)
     assert (ranged.returncode, ranged.stdout) == (2, b"")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from midstream import _operations
 from midstream._registry import Availability
 
 
@@ -58,8 +59,8 @@ class Job:
         return cls(**{**raw, "dest": Path(raw["dest"]), "source": source})
 
 
-HTTP_KINDS = frozenset({"http", "s3", "swift"})
-KINDS = HTTP_KINDS | {"gridfs", "rbd"}
+HTTP_KINDS = frozenset(_operations.HTTP_KINDS)
+KINDS = frozenset(_operations.KINDS)
 
 
 class Driver(ABC):

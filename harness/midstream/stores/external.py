@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar, cast
 
 from midstream._errors import UsageError
+from midstream._operations import HTTP_KINDS
 from midstream._parts import Endpoint
 from midstream._registry import Availability
 from midstream.stores import RunningStore, Store
@@ -31,7 +32,6 @@ from midstream.stores._starting import installed, own_folder, require
 from midstream.stores._swift_objects import operation as swift_operation
 
 URL = "MIDSTREAM_EXTERNAL_URL"
-KINDS = ("http", "s3", "swift")
 S3_LAYOUTS = ("plain", "multipart")  # not every S3 keeps versions, nor lets everybody make a second bucket
 _T = TypeVar("_T")
 
@@ -72,8 +72,8 @@ def lack(settings: Settings, env: Mapping[str, str]) -> tuple[str, str]:
         return "no server is named", f"set {URL}, MIDSTREAM_EXTERNAL_KIND and MIDSTREAM_EXTERNAL_ALLOW=1"
     if not settings.allowed:
         return "nobody has allowed to write to it", "set MIDSTREAM_EXTERNAL_ALLOW=1"
-    if settings.kind not in KINDS:
-        return f"MIDSTREAM_EXTERNAL_KIND is {settings.kind}", f"set it to one of {', '.join(KINDS)}"
+    if settings.kind not in HTTP_KINDS:
+        return f"MIDSTREAM_EXTERNAL_KIND is {settings.kind}", f"set it to one of {', '.join(HTTP_KINDS)}"
     try:
         settings.endpoint(env)
     except UsageError as error:

@@ -218,7 +218,7 @@ class Handler(BaseHTTPRequestHandler):
     def _log(self, status: int, more: str = "") -> None:
         path = getattr(self, "path", "").partition("?")[0]  # there is none in a line that does not read
         path = "".join(c if c.isprintable() else "?" for c in path[:1024])
-        self._serving.log(f"{self.command} {path} {status}{f': {more}' if more else ''}")
+        self._serving.log(f"{self.command or '?'} {path} {status}{f': {more}' if more else ''}")
 
     def version_string(self) -> str:
         """Who we are; not which Python."""
